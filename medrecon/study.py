@@ -1,0 +1,78 @@
+"""One acquisition: what was measured, how, where, and of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
+
+from medrecon.geometry import Cartesian, CTGeometry
+from medrecon.grid import Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a DICOM series needs to know of the patient and the study; empty where unknown.
+
+    Parameters
+    ----------
+    attributes
+        DICOM keyword to value, e.g. ``{"PatientID": "7", "StudyDate": "20260101"}``, copied from
+        the header donor or the raw file. Never written to logs, reports or file names.
+    frame_of_reference_uid
+        The frame in which the grid's coordinates are meant, or ``""``.
+    simulated
+        True where the measurements were computed, not measured.
+    """
+
+    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    frame_of_reference_uid: str = ""
+    simulated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One acquisition, ready for reconstruction.
+
+    Parameters
+    ----------
+    measurements
+        CT: line integrals (dimensionless), float32, ``(z, views, columns)`` for parallel and fan
+        beam, ``(views, rows, columns)`` for cone beam.
+        MR: centred k-space, complex64, ``(z, coils, y, x)`` for 2D or ``(coils, z, y, x)`` for 3D
+        encoding, zero where not sampled, coils prewhitened where the noise was measured.
+    geometry
+        How it was measured.
+    grid
+        The volume to reconstruct; ``None`` where the protocol has to say it (most CT raw data).
+    weights
+        Inverse variance of every measurement, broadcastable to ``measurements``. CT: the number
+        of detected quanta. ``None``: all alike.
+    noise_std
+        Deviation of the measurements' noise where ``weights`` is 1; for complex data the root of
+        E|n|^2. ``None``: not known, to be estimated.
+    identity
+        Patient and study attributes for the DICOM header.
+    source
+        The file it came from.
+    reference
+        The truth, where the study was simulated or is retrospectively undersampled, as a real
+        tensor ``(z, y, x)`` in HU (CT) or arbitrary unit (MR); ``None`` otherwise.
+    """
+
+    measurements: Tensor
+    geometry: CTGeometry | Cartesian
+    grid: Grid | None
+    weights: Tensor | None = None
+    noise_std: float | None = None
+    identity: Identity = field(default_factory=Identity)
+    source: Path | None = None
+    reference: Tensor | None = None
+
+    @property
+    def modality(self) -> str:
+        """``"CT"`` or ``"MR"``."""
+        return "MR" if isinstance(self.geometry, Cartesian) else "CT"

@@ -1,0 +1,1 @@
+"""Plain numerical kernels, one file per model; operators choose one by device."""
