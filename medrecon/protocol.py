@@ -1,18 +1,21 @@
 """What to do with a scan: a frozen tree of settings, every field with its unit in its name.
 
-The tree holds no tensors and no paths of data.  :func:`load_protocol` reads it from strict YAML.
+The tree holds no tensors and no paths of data.  :func:`medrecon.protocol_files.load_protocol` reads
+it from strict YAML.  A check between fields raises ``ValueError("key: what is wrong")``, the key
+relative to the part that checks.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Size = Annotated[int, Field(gt=0, le=8192)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
@@ -20,6 +23,21 @@ class Settings(BaseModel):
     """Base of every part: immutable, strict types, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _offset_within(offset: float, width: float, axis: str) -> None:
+    if abs(offset) >= width / 2:
+        raise ValueError(
+            f"{axis}_offset_mm: {offset:g} mm moves the detector ({width:g} mm) off the central ray"
+        )
+
+
+def _detector_beyond_axis(source_to_axis: float, source_to_detector: float) -> None:
+    if source_to_detector <= source_to_axis:
+        raise ValueError(
+            f"source_to_detector_mm: {source_to_detector:g} mm must exceed source_to_axis_mm "
+            f"({source_to_axis:g} mm)"
+        )
 
 
 class _Scan(Settings):
@@ -31,6 +49,11 @@ class _Scan(Settings):
     column_offset_mm: Finite = 0.0
     photons: Positive | None = None
     """Unattenuated quanta per detector cell and view, for ``simulate``; null: no noise."""
+
+    @model_validator(mode="after")
+    def _detector_is_seen(self) -> Self:
+        _offset_within(self.column_offset_mm, self.columns * self.column_spacing_mm, "column")
+        return self
 
 
 class ParallelScan(_Scan):
@@ -46,6 +69,11 @@ class FanScan(_Scan):
     source_to_axis_mm: Positive
     source_to_detector_mm: Positive
 
+    @model_validator(mode="after")
+    def _distances(self) -> Self:
+        _detector_beyond_axis(self.source_to_axis_mm, self.source_to_detector_mm)
+        return self
+
 
 class ConeScan(_Scan):
     """Circular cone beam, flat detector."""
@@ -56,6 +84,12 @@ class ConeScan(_Scan):
     rows: Count
     row_spacing_mm: Positive
     row_offset_mm: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _distances(self) -> Self:
+        _detector_beyond_axis(self.source_to_axis_mm, self.source_to_detector_mm)
+        _offset_within(self.row_offset_mm, self.rows * self.row_spacing_mm, "row")
+        return self
 
 
 class CartesianScan(Settings):
@@ -70,11 +104,20 @@ class CartesianScan(Settings):
     noise_std: NonNegative = 0.0
     """Added complex noise relative to the image's 99th percentile, for ``simulate``."""
 
+    @model_validator(mode="after")
+    def _pattern_accelerates(self) -> Self:
+        if self.pattern == "as_measured" and self.acceleration != 1:
+            raise ValueError(
+                "acceleration: needs a pattern (uniform, random or poisson); as_measured keeps "
+                "every sample"
+            )
+        return self
+
 
 class GridSettings(Settings):
     """The volume to reconstruct, axial, in the scanner's frame."""
 
-    shape: Annotated[tuple[int, int, int], Field(strict=False)]
+    shape: Annotated[tuple[Size, Size, Size], Field(strict=False)]
     """Voxels along z, y, x."""
     spacing_mm: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
     """Voxel size along z, y, x."""
@@ -139,6 +182,14 @@ class Sampler(Settings):
     cg: ConjugateGradients = ConjugateGradients()
     tv_z: TVz | None = None
 
+    @model_validator(mode="after")
+    def _levels_fall(self) -> Self:
+        if self.sigma_end >= self.sigma_start:
+            raise ValueError(
+                f"sigma_end: {self.sigma_end:g} must be below sigma_start ({self.sigma_start:g})"
+            )
+        return self
+
 
 class Baseline(Settings):
     """A classical reconstruction, made beside the sampler's and shown with it."""
@@ -149,12 +200,24 @@ class Baseline(Settings):
     """TV weight or Tikhonov lambda, in normalised units (see docs/conventions.md)."""
     filter: Literal["ramlak", "shepp_logan", "cosine", "hann"] = "ramlak"
 
+    @model_validator(mode="after")
+    def _tv_has_weight(self) -> Self:
+        if self.method == "tv" and self.weight == 0:
+            raise ValueError("weight: total variation needs a weight above 0")
+        return self
+
 
 class Preview(Settings):
     """Window of the PNG preview: CT in HU, MR relative to the 99.5th percentile."""
 
     low: Finite
     high: Finite
+
+    @model_validator(mode="after")
+    def _window_is_open(self) -> Self:
+        if self.high <= self.low:
+            raise ValueError(f"high: {self.high:g} must be above low ({self.low:g})")
+        return self
 
 
 class Output(Settings):
@@ -164,6 +227,15 @@ class Output(Settings):
     dicom: bool = True
     preview: Preview | None = None
     series_description: Annotated[str, Field(max_length=40)] = "medrecon"
+
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "parallel": ("fbp", "cgls", "tv"),
+    "fan": ("fbp", "cgls", "tv"),
+    "cone": ("fdk", "cgls", "tv"),
+    "cartesian": ("zero_filled", "adjoint", "cg_sense", "tv"),
+}
+"""Which baselines exist for which kind of acquisition."""
 
 
 class Protocol(Settings):
@@ -188,3 +260,34 @@ class Protocol(Settings):
     prior: Prior | None = None
     sampler: Sampler | None = None
     output: Output = Output()
+
+    @model_validator(mode="after")
+    def _modality_fits(self) -> Self:
+        kind = self.acquisition.kind
+        if (self.modality == "MR") != (kind == "cartesian"):
+            raise ValueError(f"acquisition.kind: {kind} is not {self.modality}")
+        if self.modality == "CT" and self.grid is None:
+            raise ValueError("grid: a CT protocol has to say shape and spacing_mm of the volume")
+        if self.modality == "MR" and self.grid is not None:
+            raise ValueError("grid: an MR scan's header says the grid, leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _methods_fit(self) -> Self:
+        kind, seen = self.acquisition.kind, set[str]()
+        for index, baseline in enumerate(self.baselines):
+            where = f"baselines.{index}.method"
+            if baseline.method not in METHODS[kind]:
+                known = ", ".join(METHODS[kind])
+                raise ValueError(f"{where}: {baseline.method} is not for {kind}, use {known}")
+            if baseline.method in seen:
+                raise ValueError(f"{where}: {baseline.method} is listed twice")
+            seen.add(baseline.method)
+        return self
+
+    @model_validator(mode="after")
+    def _prior_and_sampler_come_together(self) -> Self:
+        if (self.prior is None) != (self.sampler is None):
+            present, absent = ("prior", "sampler") if self.prior else ("sampler", "prior")
+            raise ValueError(f"{absent}: needed as {present} is given, or leave out both")
+        return self
