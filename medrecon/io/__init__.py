@@ -1,0 +1,1 @@
+"""Files in and out; values inside. No reader knows a solver, a prior or an operator."""
