@@ -119,10 +119,11 @@ class CartesianSense(LinearOperator):
         samples = _like(self._phased_mask, x)
         if _on_cpu(x):
             batch = x.reshape(-1, *self.domain.shape).resolve_conj().numpy()
-            y = sense.forward(batch, maps.numpy(), samples.numpy(), self._axis)
-            return torch.from_numpy(y).reshape(*x.shape[:-3], *y.shape[1:])
+            y = torch.from_numpy(sense.forward(batch, maps.numpy(), samples.numpy(), self._axis))
+            return y.reshape(*x.shape[:-3], *y.shape[1:])
         images = x.unsqueeze(self._axis - 4) * maps
-        return torch.fft.fftn(images, dim=self._image_axes, norm="ortho").mul_(samples)
+        kspace: Tensor = torch.fft.fftn(images, dim=self._image_axes, norm="ortho")
+        return kspace.mul_(samples)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         maps = self._phased_maps.to(device=y.device, dtype=y.dtype)
@@ -131,7 +132,7 @@ class CartesianSense(LinearOperator):
             batch = y.reshape(-1, *self.codomain.shape).resolve_conj().numpy()
             x = sense.adjoint(batch, maps.numpy(), samples.numpy(), self._axis)
             return torch.from_numpy(x).reshape(*y.shape[:-4], *x.shape[1:])
-        images = torch.fft.ifftn(y * samples.conj(), dim=self._image_axes, norm="ortho")
+        images: Tensor = torch.fft.ifftn(y * samples.conj(), dim=self._image_axes, norm="ortho")
         return images.mul_(maps.conj()).sum(dim=self._axis - 4)
 
     @property
@@ -158,7 +159,7 @@ class CartesianSense(LinearOperator):
 
 
 def sense_operator(geometry: Cartesian, maps: Tensor) -> CartesianSense:
-    """The forward operator of a Cartesian acquisition with known coil maps.
+    """Build the forward operator of a Cartesian acquisition with known coil maps.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def _phase(shape: tuple[int, ...], *, centred: bool) -> Tensor:
 
 
 def _like(samples: Tensor, x: Tensor) -> Tensor:
-    """Samples' factor on the device and in the precision of ``x``, real where it is real."""
+    """Cast the samples' factor to the device and precision of ``x``; what is real stays real."""
     dtype = x.dtype if samples.is_complex() else x.real.dtype
     return samples.to(device=x.device, dtype=dtype)
 

@@ -15,19 +15,19 @@ from torch.nn.functional import pad
 
 
 def image_to_kspace(image: Tensor, axes: Sequence[int]) -> Tensor:
-    """Centred orthonormal FFT over ``axes``; real input becomes complex."""
+    """Transform an image: centred orthonormal FFT over ``axes``; real input becomes complex."""
     axes = tuple(axes)
-    return torch.fft.fftshift(
-        torch.fft.fftn(torch.fft.ifftshift(image, dim=axes), dim=axes, norm="ortho"), dim=axes
-    )
+    spectrum = torch.fft.fftn(torch.fft.ifftshift(image, dim=axes), dim=axes, norm="ortho")
+    kspace: Tensor = torch.fft.fftshift(spectrum, dim=axes)
+    return kspace
 
 
 def kspace_to_image(kspace: Tensor, axes: Sequence[int]) -> Tensor:
-    """Centred orthonormal inverse FFT over ``axes``, the adjoint of :func:`image_to_kspace`."""
+    """Transform back: the inverse and the adjoint of :func:`image_to_kspace`."""
     axes = tuple(axes)
-    return torch.fft.fftshift(
-        torch.fft.ifftn(torch.fft.ifftshift(kspace, dim=axes), dim=axes, norm="ortho"), dim=axes
-    )
+    signal = torch.fft.ifftn(torch.fft.ifftshift(kspace, dim=axes), dim=axes, norm="ortho")
+    image: Tensor = torch.fft.fftshift(signal, dim=axes)
+    return image
 
 
 def crop_or_pad(x: Tensor, size: int, axis: int) -> Tensor:

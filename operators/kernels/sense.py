@@ -7,43 +7,22 @@ sums run in a fixed order, so the result does not depend on the number of thread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.fft
 import torch
 from numpy.typing import NDArray
 
-Complex = NDArray[np.complexfloating]
+Complex = NDArray[np.complexfloating[Any, Any]]
+_T = TypeVar("_T")
 
 
-def _in_parallel(task: Callable[[int], Complex | None], count: int) -> Iterable[Complex | None]:
-    workers = min(count, torch.get_num_threads())
-    if workers < 2:
-        return map(task, range(count))
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(task, range(count)))
-
-
-def _fft(x: Complex, axes: tuple[int, ...]) -> Complex:
-    return scipy.fft.fftn(x, axes=axes, norm="ortho", overwrite_x=True) if axes else x
-
-
-def _ifft(x: Complex, axes: tuple[int, ...]) -> Complex:
-    return scipy.fft.ifftn(x, axes=axes, norm="ortho", overwrite_x=True) if axes else x
-
-
-def _combine(images: Complex, maps: Complex, coil_axis: int = 0) -> Complex:
-    """``sum_c conj(s_c) y_c``, overwriting ``images``; conj(s) y = conj(s conj(y)) spares a copy."""
-    np.conjugate(images, out=images)
-    images *= maps
-    total = images.sum(axis=coil_axis)
-    return np.conjugate(total, out=total)
-
-
-def forward(x: Complex, maps: Complex, samples: Complex, axis: int) -> Complex:
-    """``samples * FFT(maps * x)`` without any shift.
+def forward(x: Complex, maps: Complex, samples: NDArray[Any], axis: int) -> Complex:
+    """Compute ``samples * FFT(maps * x)`` without any shift.
 
     Parameters
     ----------
@@ -62,72 +41,76 @@ def forward(x: Complex, maps: Complex, samples: Complex, axis: int) -> Complex:
         ``(batch, *maps.shape)``.
     """
     out: Complex = np.empty((len(x), *maps.shape), dtype=x.dtype)
-    parts = maps.shape[0]
     axes = tuple(range(-samples.ndim, 0))
 
-    def task(index: int) -> None:
-        b, i = divmod(index, parts)
-        part = out[b, i]
-        np.multiply(x[b, i] if axis else x[b], maps[i], out=part)
-        np.multiply(_fft(part, axes), samples, out=part)
+    def task(batch: int, part: int) -> None:
+        y = out[batch, part]
+        np.multiply(x[batch, part] if axis else x[batch], maps[part], out=y)
+        np.multiply(_fft(y, axes), samples, out=y)
 
-    list(_in_parallel(task, len(x) * parts))
+    _in_parallel(task, len(x), len(maps))
     return out
 
 
-def adjoint(y: Complex, maps: Complex, samples: Complex, axis: int) -> Complex:
-    """``sum_c conj(maps_c) IFFT(conj(samples) y_c)``; shapes as in :func:`forward`."""
-    parts = maps.shape[0]
+def adjoint(y: Complex, maps: Complex, samples: NDArray[Any], axis: int) -> Complex:
+    """Compute ``sum_c conj(maps_c) IFFT(conj(samples) y_c)``; shapes as in :func:`forward`."""
     axes = tuple(range(-samples.ndim, 0))
     conjugate = samples.conj()
 
-    def images(b: int, i: int) -> Complex:
-        return _ifft(y[b, i] * conjugate, axes)
+    def task(batch: int, part: int) -> Complex:
+        return _combine(_ifft(y[batch, part] * conjugate, axes), maps[part], axis)
 
-    return _backward(images, len(y), maps, axis, parts)
+    return _gather(_in_parallel(task, len(y), len(maps)), axis)
 
 
 def gram(
-    x: Complex, maps: Complex, mask: NDArray[np.floating], axes: tuple[int, ...], axis: int
+    x: Complex, maps: Complex, mask: NDArray[Any], axes: tuple[int, ...], axis: int
 ) -> Complex:
-    """``sum_c conj(maps_c) IFFT(mask * FFT(maps_c x))`` over ``axes`` only.
+    """Compute ``sum_c conj(maps_c) IFFT(mask * FFT(maps_c x))`` over ``axes`` only.
 
     The phases of a centred transform cancel between the two FFTs, and so do the FFTs themselves
     along axes on which the mask does not depend (the readout): they are left out.
     """
-    parts = maps.shape[0]
 
-    def images(b: int, i: int) -> Complex:
-        part: Complex = (x[b, i] if axis else x[b]) * maps[i]
-        part = _fft(part, axes)
-        part *= mask
-        return _ifft(part, axes)
+    def task(batch: int, part: int) -> Complex:
+        image = (x[batch, part] if axis else x[batch]) * maps[part]
+        image = _fft(image, axes)
+        image *= mask
+        return _combine(_ifft(image, axes), maps[part], axis)
 
-    return _backward(images, len(x), maps, axis, parts)
-
-
-def _backward(
-    images: Callable[[int, int], Complex], batch: int, maps: Complex, axis: int, parts: int
-) -> Complex:
-    """Coil images of every part, combined: summed inside a slice, or over the parts (coils)."""
-
-    def task(index: int) -> Complex:
-        b, i = divmod(index, parts)
-        part = images(b, i)
-        if axis:
-            return _combine(part, maps[i])
-        return _combine(part[None], maps[i])
-
-    results = iter(_in_parallel(task, batch * parts))
-    if axis:
-        flat = np.stack([r for r in results if r is not None])
-        return flat.reshape(batch, parts, *flat.shape[1:])
-    return np.stack([_sum(results, parts) for _ in range(batch)])
+    return _gather(_in_parallel(task, len(x), len(maps)), axis)
 
 
-def _sum(results: Iterable[Complex | None], count: int) -> Complex:
-    total: Complex | None = None
-    for _, part in zip(range(count), results, strict=False):
-        total = part if total is None else np.add(total, part, out=total)
-    assert total is not None
+def _in_parallel(task: Callable[[int, int], _T], batch: int, parts: int) -> list[list[_T]]:
+    """``task(b, i)`` for every batch element and part, in order."""
+    workers = min(batch * parts, torch.get_num_threads())
+    if workers < 2:
+        return [[task(b, i) for i in range(parts)] for b in range(batch)]
+    with ThreadPoolExecutor(workers) as pool:
+        rows = [[pool.submit(task, b, i) for i in range(parts)] for b in range(batch)]
+        return [[future.result() for future in row] for row in rows]
+
+
+def _gather(rows: list[list[Complex]], axis: int) -> Complex:
+    """Slices side by side (``axis`` 1), or the sum over coils (``axis`` 0)."""
+    return np.stack([np.stack(row) if axis else reduce(np.add, row) for row in rows])
+
+
+def _combine(images: Complex, maps: Complex, axis: int) -> Complex:
+    """``conj(maps) * images``, summed over a slice's coils; overwrites ``images``.
+
+    As ``conj(maps * conj(images))``, which spares a conjugated copy of the maps.
+    """
+    np.conjugate(images, out=images)
+    images *= maps
+    total: Complex = images.sum(axis=0) if axis else images
+    np.conjugate(total, out=total)
     return total
+
+
+def _fft(x: Complex, axes: tuple[int, ...]) -> Complex:
+    return scipy.fft.fftn(x, axes=axes, norm="ortho", overwrite_x=True) if axes else x
+
+
+def _ifft(x: Complex, axes: tuple[int, ...]) -> Complex:
+    return scipy.fft.ifftn(x, axes=axes, norm="ortho", overwrite_x=True) if axes else x

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import sigpy as sp
 import torch
-from tests.contracts import CHECKS, Check, distance, name, random
 
 from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
@@ -20,6 +19,7 @@ from medrecon.operators.cartesian import CartesianSense, sense_operator
 from medrecon.operators.coils import Coils
 from medrecon.operators.fourier import Fourier
 from medrecon.operators.mask import Mask
+from tests.contracts import CHECKS, Check, distance, name, random
 
 LAYOUTS = {
     "2d even": ((3, 2, 8, 6), 2),
