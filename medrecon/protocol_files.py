@@ -221,7 +221,7 @@ class _Reader:
         here = list(model.model_fields) if model else []
         elsewhere = [key for key in _dotted_keys(Protocol) if key.rpartition(".")[2] == name]
         if ".".join(map(str, path)) in elsewhere:
-            return f" where kind is {self.data[path[0]]['kind']}"
+            return f" where kind is {self.data[str(path[0])]['kind']}"
         if elsewhere and not difflib.get_close_matches(name, here, 1, 0.8):
             return f", did you mean {elsewhere[0]}?"
         return _did_you_mean(name, here, f"valid here: {', '.join(here)}")
@@ -267,9 +267,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _model_at(
-    model: type[BaseModel], path: yaml_loader.Path, data: Any
-) -> type[BaseModel] | None:
+def _model_at(model: type[BaseModel], path: yaml_loader.Path, data: Any) -> type[BaseModel] | None:
     """Return the settings class at ``path``; a union's member is picked by its ``kind``."""
     for part in path:
         data = data[part]

@@ -106,7 +106,9 @@ def load_yaml(content: bytes, source: str) -> Document:
         If the text is too large, not UTF-8, not YAML, or uses one of the refused features.
     """
     if len(content) > MAX_BYTES:
-        raise ProtocolError(f"{source} has {len(content)} bytes; a protocol has at most {MAX_BYTES}.")
+        raise ProtocolError(
+            f"{source} has {len(content)} bytes; a protocol has at most {MAX_BYTES}."
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -130,6 +132,11 @@ def _syntax_error(error: yaml.YAMLError, text: str) -> str:
     if mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
         return f" {place}: tabs cannot indent YAML, use spaces"
     return f" {place}: not valid YAML, {reason}"
+
+
+def _mark(event: yaml.Event) -> Mark:
+    start = event.start_mark
+    return Mark(1, 1) if start is None else Mark(start.line + 1, start.column + 1)
 
 
 class _Builder:
@@ -160,14 +167,11 @@ class _Builder:
         return event
 
     def _error(self, event: yaml.Event, what: str) -> ProtocolError:
-        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
-        return ProtocolError(f"{self.source} {mark}: {what}.")
+        return ProtocolError(f"{self.source} {_mark(event)}: {what}.")
 
     def _node(self, event: yaml.Event, path: Path, depth: int) -> Any:
         self._check(event, depth)
-        self.marks.setdefault(
-            path, Mark(event.start_mark.line + 1, event.start_mark.column + 1)
-        )
+        self.marks.setdefault(path, _mark(event))
         if isinstance(event, yaml.ScalarEvent):
             return event.value if event.style else resolve_scalar(event.value)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -175,12 +179,13 @@ class _Builder:
         return self._mapping(path, depth)
 
     def _check(self, event: yaml.Event, depth: int) -> None:
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
-            raise self._error(event, f"aliases (*{event.anchor}) are not allowed, write the value")
-        if getattr(event, "anchor", None) is not None:
-            raise self._error(event, f"anchors (&{event.anchor}) are not allowed")
-        if getattr(event, "tag", None) is not None:
-            raise self._error(event, f"tags ({event.tag}) are not allowed")
+            raise self._error(event, f"aliases (*{anchor}) are not allowed, write the value")
+        if anchor is not None:
+            raise self._error(event, f"anchors (&{anchor}) are not allowed")
+        if tag is not None:
+            raise self._error(event, f"tags ({tag}) are not allowed")
         if depth > MAX_DEPTH:
             raise self._error(event, f"nested deeper than {MAX_DEPTH} levels")
 
@@ -194,7 +199,7 @@ class _Builder:
         entries: dict[str, Any] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._key(event, entries)
-            self.marks[*path, key] = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+            self.marks[*path, key] = _mark(event)
             entries[key] = self._node(next(self.events), (*path, key), depth + 1)
         return entries
 
