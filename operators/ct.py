@@ -1,0 +1,59 @@
+"""The projector of a CT scan, native or on another backend."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from medrecon.errors import UsageError
+from medrecon.geometry.ct import ConeBeam, CTGeometry, FanBeam
+from medrecon.grid import Grid
+from medrecon.operators.astra_backend import AstraProjector
+from medrecon.operators.base import LinearOperator
+from medrecon.operators.cone import ConeProjector
+from medrecon.operators.fan import FanProjector
+from medrecon.operators.parallel import ParallelProjector
+
+Backend = Literal["native", "astra"]
+
+
+def projector(grid: Grid, geometry: CTGeometry, backend: Backend = "native") -> LinearOperator:
+    """Forward operator of a scan: a volume in 1/mm to dimensionless line integrals.
+
+    Parameters
+    ----------
+    grid
+        Axial grid of the volume.
+    geometry
+        Parallel, fan or cone beam.
+    backend
+        ``"native"``: matched pairs of this package; ``"astra"``: the ASTRA toolbox (GPL-3), slice
+        stacks only.
+
+    Raises
+    ------
+    UsageError
+        If the backend is unknown, not installed or cannot do this geometry.
+    InconsistentError
+        If the grid does not fit the scan.
+
+    Examples
+    --------
+    >>> from medrecon.geometry.ct import ParallelBeam
+    >>> scanner = ParallelBeam(angles=(0.0, 0.5), columns=12, column_spacing=1.0)
+    >>> projector(Grid.centred((3, 8, 8), (2, 1, 1)), scanner).codomain.shape
+    (3, 2, 12)
+    """
+    if backend not in get_args(Backend):
+        known = " or ".join(repr(b) for b in get_args(Backend))
+        raise UsageError(f"Unknown projector backend {backend!r}; use {known}.")
+    if backend == "astra":
+        if isinstance(geometry, ConeBeam):
+            raise UsageError(
+                "ASTRA has no cone-beam projector for the CPU; use the native backend."
+            )
+        return AstraProjector(grid, geometry)
+    if isinstance(geometry, ConeBeam):
+        return ConeProjector(grid, geometry)
+    if isinstance(geometry, FanBeam):
+        return FanProjector(grid, geometry)
+    return ParallelProjector(grid, geometry)

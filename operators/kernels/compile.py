@@ -1,0 +1,82 @@
+"""How kernels are compiled and started: plain loops over NumPy arrays, by Numba.
+
+Kernels know no torch and no geometry object, only arrays; they gather on both sides (every
+output element is written by one thread), so results do not depend on the number of threads.
+They are compiled per precision at the first call and kept on disk for the next process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medrecon.errors import InconsistentError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+prange = numba.prange
+
+# One parallel region at a time: Numba's workqueue layer, the only one on some systems, aborts
+# the process on concurrent launches (test_projectors_run_in_several_python_threads).
+LAUNCH = threading.RLock()
+
+
+def kernel(function: F) -> F:
+    """Compile a function on arrays, threaded over its ``prange``, GIL released.
+
+    Of fast-math only multiply-add contraction is allowed: NaN in the data must stay NaN, and no
+    sum may be reordered (the adjoint test in double precision would notice).
+    """
+    options = {"parallel": True, "nogil": True, "fastmath": {"contract"}}
+    try:
+        compiled = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder to cache in, e.g. a read-only installation
+        compiled = numba.njit(**options)(function)
+    return cast(F, compiled)
+
+
+def inline(function: F) -> F:
+    """Compile a helper into the kernels that call it; it must stand in the same file as they."""
+    return cast(F, numba.njit(inline="always")(function))
+
+
+def launch(function: Callable[..., None], *arguments: object) -> None:
+    """Run a kernel on as many threads as torch may use."""
+    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+    with LAUNCH:
+        before = numba.get_num_threads()
+        numba.set_num_threads(max(1, threads))
+        try:
+            function(*arguments)
+        finally:
+            numba.set_num_threads(before)
+
+
+def to_array(x: Tensor) -> NDArray[Any]:
+    """View a float32 or float64 tensor as a contiguous array in host memory, or copy it there.
+
+    Tensors on a GPU come through the host for now; kernels that stay there take this place.
+
+    Raises
+    ------
+    InconsistentError
+        If the tensor holds integers or another precision.
+    """
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InconsistentError(
+            f"Projectors take float32 or float64, got {x.dtype}; convert it with .float()."
+        )
+    array: NDArray[Any] = x.detach().cpu().resolve_neg().contiguous().numpy()
+    return array
+
+
+def empty(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any]:
+    """Room for a result of the same precision."""
+    return np.empty(shape, dtype=like.dtype)
