@@ -1,0 +1,1 @@
+"""What a scan says about its own receive chain: noise, coil sensitivities."""
