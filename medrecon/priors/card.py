@@ -1,0 +1,106 @@
+"""The card of a trained prior: what it is, what it was trained on, and how well it denoises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medrecon.errors import WeightsError
+
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """Training data and its licence."""
+
+    name: str
+    licence: str
+    citation: str = ""
+
+
+class Architecture(_Part):
+    """Arguments of :class:`~medrecon.priors.network.UNet`."""
+
+    channels: Literal[1, 2]
+    widths: tuple[int, ...]
+    blocks: int
+    embedding: int
+
+
+class Intensity(_Part):
+    """How image values become the prior's.
+
+    CT: the HU ``window`` maps linearly to [-1, 1].  MR: complex values are divided by the
+    ``percentile`` of the magnitude, so that it becomes 1.
+    """
+
+    window_hu: tuple[float, float] | None = None
+    percentile: float | None = None
+
+
+class Level(_Part):
+    """Denoising of validation slices (other patients) at one noise level."""
+
+    sigma: float
+    psnr_db: float
+    """Data range 2."""
+    mse: float
+    """Mean squared error per real channel, in the prior's unit."""
+
+
+class Card(_Part):
+    """Model card of a prior; ``card.json`` beside ``weights.safetensors``."""
+
+    name: str
+    title: str
+    modality: Literal["CT", "MR"]
+    parametrisation: Literal["edm"]
+    architecture: Architecture
+    intensity: Intensity
+    sigma_data: Annotated[float, Field(gt=0)]
+    sigma_range: tuple[float, float]
+    pixel_mm: tuple[float, float]
+    """Range of pixel sizes in the training data."""
+    validation: tuple[Level, ...]
+    training: str
+    data: tuple[Source, ...]
+    licence: str
+    limitations: str
+    sha256: str
+
+
+def read_card(folder: Path) -> Card:
+    """Read a prior's card.
+
+    Raises
+    ------
+    WeightsError
+        If it is missing or not a valid card.
+    """
+    path = folder / CARD_FILE
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except OSError:
+        raise WeightsError(
+            f"The prior {folder.name!r} has no {CARD_FILE}; run `medrecon priors` for those there."
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise WeightsError(
+            f"The card of prior {folder.name!r} is not valid at {where}: {first['msg']}."
+        ) from None
+
+
+def write_card(card: Card, folder: Path) -> None:
+    """Write ``card.json`` into ``folder``."""
+    text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")

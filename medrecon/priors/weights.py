@@ -1,0 +1,109 @@
+"""Weights of priors: found by name, checked against their card, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from medrecon.errors import WeightsError
+from medrecon.priors.card import CARD_FILE, WEIGHTS_FILE, Card, read_card
+from medrecon.priors.network import EDM, UNet
+from medrecon.priors.slicewise import Slicewise
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A trained prior, ready to denoise volumes, and its card."""
+
+    denoiser: Slicewise
+    card: Card
+
+
+def shipped_priors() -> tuple[Card, ...]:
+    """Cards of the priors inside the package."""
+    return tuple(read_card(path.parent) for path in sorted(SHIPPED.glob(f"*/{CARD_FILE}")))
+
+
+def prior_folder(name: str) -> Path:
+    """Folder of a shipped prior by name, or of the user's own by path.
+
+    Raises
+    ------
+    WeightsError
+        If there is neither.
+    """
+    if (SHIPPED / name / CARD_FILE).is_file() and "/" not in name:
+        return SHIPPED / name
+    if (Path(name) / CARD_FILE).is_file():
+        return Path(name)
+    known = ", ".join(card.name for card in shipped_priors()) or "none"
+    raise WeightsError(
+        f"There is no prior {name!r} (shipped: {known}) and no folder of that name with a card."
+    )
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
+    """Load a prior by name or folder.
+
+    Parameters
+    ----------
+    name
+        See :func:`prior_folder`.
+    batch
+        Slices denoised at once.
+    device
+        Where the network lives.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing, damaged, of another network or not those of the card.
+    """
+    folder = prior_folder(name)
+    card = read_card(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise WeightsError(f"The prior {card.name!r} has no {WEIGHTS_FILE} beside its card.")
+    digest = sha256(path)
+    if digest != card.sha256:
+        raise WeightsError(
+            f"The weights of prior {card.name!r} are not those of its card (sha256 {digest[:12]}, "
+            f"expected {card.sha256[:12]}); install them again."
+        )
+    shape = card.architecture
+    network = UNet(shape.channels, shape.widths, shape.blocks, shape.embedding)
+    try:
+        state = {key: value.float() for key, value in load_file(path).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).splitlines()[-1].strip()
+        raise WeightsError(
+            f"The weights of prior {card.name!r} do not fit the network of its card: {first}"
+        ) from None
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise WeightsError(f"The weights of prior {card.name!r} contain NaN or infinite numbers.")
+    network = network.eval().requires_grad_(False).to(device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    levels = tuple((level.sigma, level.mse) for level in card.validation)
+    return Prior(Slicewise(EDM(network, card.sigma_data), levels, batch), card)
+
+
+def save_weights(network: UNet, folder: Path) -> str:
+    """Write a network's weights in half precision; returns their sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE)
+    return sha256(folder / WEIGHTS_FILE)
