@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import medrecon
-from medrecon.errors import MedreconError, OutputError, ResourceError, UsageError
+from medrecon.errors import MedreconError, OutputError, ResourceError, UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from medrecon.reconstruct import Event, Result
@@ -83,16 +83,19 @@ def run(
     from medrecon.protocol_files import load_protocol
 
     settings = load_protocol(protocol, set_)
-    path = _existing(input_)
+    _not_standard_input(input_)
 
     from medrecon.devices import resolve_device
+
+    where = resolve_device(device)
+    path = _existing(input_)
+
     from medrecon.info import check_study
     from medrecon.io.outputs import OutputFolder
     from medrecon.io.read import read_study
     from medrecon.reconstruct import reconstruct
     from medrecon.write import output_bytes, write_result
 
-    where = resolve_device(device)
     study = read_study(path)
     check_study(study, settings)
     needed = output_bytes(study, settings)
@@ -115,8 +118,8 @@ def simulate(
     from medrecon.protocol_files import load_protocol
 
     settings = load_protocol(protocol, set_)
-    path = _existing(image)
     _free_file(output, overwrite)
+    path = _existing(image)
 
     from medrecon.io.read import read_image
     from medrecon.simulate import simulate as measure
@@ -160,9 +163,11 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a file holds: shapes, geometry, voxel sizes; never whose it is."""
+    path = _existing(file)
+
     from medrecon.info import describe
 
-    facts = describe(_existing(file))
+    facts = describe(path)
     if as_json:
         _say(json.dumps(facts, indent=2, allow_nan=False))
     else:
@@ -180,9 +185,10 @@ def protocols() -> None:
 @app.command()
 def priors() -> None:
     """List the trained priors that come with medrecon."""
-    from medrecon.info import shipped_priors
+    from medrecon.priors.weights import shipped_priors
 
-    _show(shipped_priors())
+    for card in shipped_priors():
+        _say(f"{card.name}  {card.title}; {card.modality}, {card.licence}")
 
 
 @app.command()
@@ -344,9 +350,19 @@ def _usage(error: typer.TyperException) -> str:
     return f"{message}, see medrecon --help."
 
 
-def _existing(path: Path) -> Path:
+def _not_standard_input(path: Path) -> None:
     if str(path) == "-":
         raise UsageError("standard input is not read; give the name of a file.")
+
+
+def _existing(path: Path) -> Path:
+    _not_standard_input(path)
+    try:
+        found = path.exists()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
+        raise UnreadableError(f"{path} does not exist.")
     return path
 
 

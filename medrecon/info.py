@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from medrecon.errors import InconsistentError, MedreconError, UnreadableError
+from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, FanBeam, ParallelBeam
 from medrecon.grid import Grid
 from medrecon.io.read import read_image, read_study
@@ -132,21 +130,3 @@ def _source_outside_grid(source_to_axis: float, protocol: Protocol) -> None:
             f"the grid of protocol {protocol.name} reaches {reach:.0f} mm from the axis, beyond "
             f"the source at {source_to_axis:.0f} mm."
         )
-
-
-def shipped_priors() -> dict[str, dict[str, Any]]:
-    """Name and card of every trained prior that comes with medrecon."""
-    folder = resources.files("medrecon.priors") / "weights"
-    if not folder.is_dir():
-        return {}
-    found: dict[str, dict[str, Any]] = {}
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
-        card = entry / "card.json"
-        if card.is_file():
-            try:
-                found[entry.name] = json.loads(card.read_text(encoding="utf-8"))
-            except json.JSONDecodeError as error:
-                raise MedreconError(
-                    f"the card of prior {entry.name} is damaged: {error}."
-                ) from None
-    return found
