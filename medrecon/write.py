@@ -101,7 +101,7 @@ def write_result(
 
 
 def _previewed(result: Result) -> dict[str, Volume]:
-    """The first baseline and the result: what the method has added can be seen."""
+    """Pick the first baseline and the result, so that what was added can be seen."""
     names = list(result.volumes)
     return {name: result.volumes[name] for name in dict.fromkeys([names[0], names[-1]])}
 
