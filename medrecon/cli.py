@@ -124,9 +124,12 @@ def simulate(
     from medrecon.io.read import read_image
     from medrecon.simulate import simulate as measure
     from medrecon.simulate import write_study
+    from medrecon.volume import Unit
 
-    volume, identity = read_image(path)
-    study = measure(_in_unit_of(volume, settings.modality), settings, seed=seed, identity=identity)
+    # NIfTI does not say its unit: a CT protocol takes it as HU.
+    unit = Unit.HU if settings.modality == "CT" else Unit.ARBITRARY
+    volume, identity = read_image(path, unit=unit)
+    study = measure(volume, settings, seed=seed, identity=identity)
     write_study(output, study)
     _say(f"{output}: {study.modality} measurements {tuple(study.measurements.shape)}")
 
@@ -378,16 +381,6 @@ def _widths(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and 8 <= int(part) <= 4096 for part in parts):
         raise UsageError(f"--widths {text!r}: expected whole numbers such as 48,96,160.")
     return tuple(int(part) for part in parts)
-
-
-def _in_unit_of(volume: Volume, modality: str) -> Volume:
-    """NIfTI does not say its unit: a CT protocol takes it as HU."""
-    from dataclasses import replace
-
-    from medrecon.volume import Unit
-
-    unit = Unit.HU if modality == "CT" else Unit.ARBITRARY
-    return replace(volume, unit=unit)
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:

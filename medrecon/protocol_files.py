@@ -168,7 +168,7 @@ class _Reader:
                 if detail["type"] == "string_type" and path in self.overrides:
                     text = self.overrides.pop(path)
                     container = self._container(list(path), text)
-                    container[path[-1]] = text  # type: ignore[index,call-overload]
+                    container[path[-1]] = text  # type: ignore[index]
                     return self.protocol()
             raise self._validation_error(details) from None
 

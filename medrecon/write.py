@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
-import sys
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 import medrecon
@@ -20,20 +15,10 @@ from medrecon.io.outputs import write_json
 from medrecon.io.preview import write_preview
 from medrecon.protocol import Protocol
 from medrecon.reconstruct import Result
+from medrecon.report import file_sha256
 from medrecon.study import Identity, Study
 from medrecon.volume import Volume
 
-_RECORDED = (
-    "torch",
-    "numpy",
-    "scipy",
-    "numba",
-    "monai",
-    "sigpy",
-    "nibabel",
-    "pydicom",
-    "highdicom",
-)
 _HEADROOM = 16 * 2**20  # bytes for DICOM headers, preview and record
 
 
@@ -69,7 +54,7 @@ def write_result(
         If a file cannot be written.
     """
     method, volume = list(result.volumes.items())[-1]
-    source = _sha256(study.source) if study.source and study.source.is_file() else None
+    source = file_sha256(study.source) if study.source and study.source.exists() else None
     window = _window(volume, protocol)
     files: list[str] = []
     if protocol.output.nifti:
@@ -92,8 +77,18 @@ def write_result(
     if protocol.output.preview is not None and window is not None:
         write_preview(folder / "preview.png", _previewed(result), window)
         files.append("preview.png")
-    record = _record(result, study, protocol, seed, source)
-    record["outputs"] = {name: _sha256(folder / name) for name in files}
+    record = {
+        **result.report,
+        "protocol_sha256": _protocol_hash(protocol),
+        "input": {
+            "sha256": source,
+            "modality": study.modality,
+            "shape": list(study.measurements.shape),
+            "simulated": study.identity.simulated,
+        },
+        "outputs": {name: file_sha256(folder / name) for name in files},
+        "use": "Research only, not for diagnosis.",
+    }
     write_json(folder / "run.json", record)
     return [f for f in files if not f.startswith("dicom/")] + (
         ["dicom/", "run.json"] if protocol.output.dicom else ["run.json"]
@@ -122,6 +117,7 @@ def _window(volume: Volume, protocol: Protocol) -> tuple[float, float] | None:
 def percentile(values: Tensor, percent: float) -> float:
     """Percentile of all values (torch.quantile refuses more than 16 million).
 
+    >>> import torch
     >>> percentile(torch.arange(101.0), 90.0)
     90.0
     """
@@ -141,35 +137,3 @@ def _derivation(method: str, protocol: Protocol, seed: int) -> str:
 
 def _protocol_hash(protocol: Protocol) -> str:
     return hashlib.sha256(protocol.model_dump_json().encode()).hexdigest()
-
-
-def _record(
-    result: Result, study: Study, protocol: Protocol, seed: int, source: str | None
-) -> dict[str, Any]:
-    return {
-        "medrecon": medrecon.__version__,
-        "versions": {
-            "python": sys.version.split()[0],
-            **{name: metadata.version(name) for name in _RECORDED},
-        },
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "threads": torch.get_num_threads(),
-        },
-        "seed": seed,
-        "protocol": protocol.model_dump(mode="json"),
-        "protocol_sha256": _protocol_hash(protocol),
-        "input": {
-            "sha256": source,
-            "modality": study.modality,
-            "shape": list(study.measurements.shape),
-            "simulated": study.identity.simulated,
-        },
-        "report": result.report,
-        "research_use": "Not for diagnosis.",
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

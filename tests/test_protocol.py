@@ -31,6 +31,7 @@ prior:
   name: ct
 sampler:
   steps: 4
+  start: fdk
 """
 SHIPPED = [
     "ct_cone_sparse",
@@ -242,6 +243,7 @@ def test_a_wrong_value_names_its_key(write, old, new, key):
         ("acquisition.column_offset_mm=9", "off the central ray"),
         ("acquisition.row_offset_mm=-4", "off the central ray"),
         ("sampler.sigma_end=2", "must be below sigma_start"),
+        ("sampler.start=tv", "tv is not among the baselines (fdk)"),
         ("output.preview={low: 1, high: 1}", "must be above low"),
     ],
 )
