@@ -1,0 +1,190 @@
+"""The XML header of an MRD (ISMRMRD) file, as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ismrmrd import xsd
+
+from medrecon.errors import InconsistentError, UnreadableError
+from medrecon.io.raw_cartesian import Encoding, check_encoding
+from medrecon.study import Identity
+
+_MAX_BYTES = 4 * 2**20
+
+SIMULATED = "medrecon_simulated"
+NOISE_STD = "medrecon_noise_std"
+"""User parameters that this package writes and reads."""
+
+_SUBJECT = {
+    "patientName": "PatientName",
+    "patientID": "PatientID",
+    "patientBirthdate": "PatientBirthDate",
+    "patientGender": "PatientSex",
+    "patientWeight_kg": "PatientWeight",
+}
+_STUDY = {
+    "studyInstanceUID": "StudyInstanceUID",
+    "studyDate": "StudyDate",
+    "studyTime": "StudyTime",
+    "studyID": "StudyID",
+    "studyDescription": "StudyDescription",
+    "accessionNumber": "AccessionNumber",
+    "referringPhysicianName": "ReferringPhysicianName",
+}
+_MEASUREMENT = {"patientPosition": "PatientPosition"}
+_SYSTEM = {
+    "systemVendor": "Manufacturer",
+    "systemModel": "ManufacturerModelName",
+    "deviceSerialNumber": "DeviceSerialNumber",
+    "systemFieldStrength_T": "MagneticFieldStrength",
+}
+_SEQUENCE = {
+    "TR": "RepetitionTime",
+    "TE": "EchoTime",
+    "TI": "InversionTime",
+    "flipAngle_deg": "FlipAngle",
+}
+
+
+def parse_header(text: bytes | str, path: Path) -> Any:
+    """Parse and check the XML header.
+
+    Returns
+    -------
+    ismrmrd.xsd.ismrmrdHeader
+        With at least one encoding.
+
+    Raises
+    ------
+    UnreadableError
+        If it is no MRD header: not XML, too large, with a DTD (entities are refused unexpanded),
+        or without an encoding.
+    """
+    raw = text.encode() if isinstance(text, str) else text
+    if len(raw) > _MAX_BYTES:
+        raise UnreadableError(f"{path}: the MRD header has {len(raw)} bytes; it is damaged.")
+    if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
+        raise UnreadableError(f"{path}: the MRD header declares XML entities, which is refused.")
+    try:
+        header = xsd.CreateFromDocument(raw)
+    except Exception as error:  # the parser's own errors share no base class
+        where = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnreadableError(f"{path}: the MRD header is not valid XML ({where}).") from error
+    if not header.encoding:
+        raise UnreadableError(f"{path}: the MRD header describes no encoding; it is incomplete.")
+    return header
+
+
+def encoding_of(header: Any, index: int, path: Path) -> Encoding:
+    """Read encoded space number ``index``.
+
+    The measured resolution is kept: along x the reconstructed field of view is used (readout
+    oversampling), along y and z the encoded one; interpolation by zero filling is not repeated.
+
+    Raises
+    ------
+    InconsistentError
+        If there is no such encoding, it is not Cartesian, or its sizes are impossible.
+    """
+    if index >= len(header.encoding):
+        raise InconsistentError(
+            f"{path}: the readouts refer to encoding {index}, the header has "
+            f"{len(header.encoding)}."
+        )
+    encoding = header.encoding[index]
+    trajectory = encoding.trajectory.value if encoding.trajectory else "unknown"
+    if trajectory != "cartesian":
+        raise InconsistentError(
+            f"{path}: the trajectory is {trajectory}; only Cartesian scans can be reconstructed"
+            + (" (EPI needs a phase correction first)." if trajectory == "epi" else ".")
+        )
+    space, limits = encoding.encodedSpace, encoding.encodingLimits
+    if space is None or space.matrixSize is None or space.fieldOfView_mm is None:
+        raise InconsistentError(f"{path}: the MRD header has no complete encoded space.")
+    size, fov = space.matrixSize, space.fieldOfView_mm
+    recon = encoding.reconSpace
+    recon_fov = recon.fieldOfView_mm if recon is not None else None
+    matrix = (int(size.z), int(size.y), int(size.x))
+    partitions = limits.kspace_encoding_step_2 if limits is not None else None
+    result = Encoding(
+        matrix=matrix,
+        fov=(float(fov.z), float(fov.y), float(fov.x)),
+        readout_fov=float(recon_fov.x) if recon_fov is not None else float(fov.x),
+        center=(
+            _center(partitions, matrix[0]),
+            _center(limits.kspace_encoding_step_1 if limits is not None else None, matrix[1]),
+        ),
+        is_3d=matrix[0] > 1,
+    )
+    check_encoding(result, path)
+    return result
+
+
+def calibration_is_embedded(header: Any, index: int) -> bool:
+    """Whether calibration lines are part of the same image (and not a scan of their own)."""
+    parallel = header.encoding[index].parallelImaging
+    mode = parallel.calibrationMode if parallel is not None else None
+    return mode is not None and mode.value == "embedded"
+
+
+def relative_noise_bandwidth(header: Any) -> float:
+    """Effective over nominal bandwidth of the receiver; 1 where the header does not say."""
+    system = header.acquisitionSystemInformation
+    value = system.relativeReceiverNoiseBandwidth if system is not None else None
+    return float(value) if value is not None and 0 < value <= 1 else 1.0
+
+
+def identity_of(header: Any) -> Identity:
+    """Collect what the header says of patient and study, under DICOM's keywords."""
+    found: dict[str, str] = {}
+    measurement = header.measurementInformation
+    for part, names in (
+        (header.subjectInformation, _SUBJECT),
+        (header.studyInformation, _STUDY),
+        (measurement, _MEASUREMENT),
+        (header.acquisitionSystemInformation, _SYSTEM),
+        (header.sequenceParameters, _SEQUENCE),
+    ):
+        for name, keyword in names.items():
+            text = _text(getattr(part, name, None))
+            if text:
+                found[keyword] = text
+    for keyword in ("PatientBirthDate", "StudyDate"):
+        if keyword in found:
+            found[keyword] = found[keyword].replace("-", "")
+    if "StudyTime" in found:
+        found["StudyTime"] = found["StudyTime"].replace(":", "").partition("+")[0].rstrip("Z")
+    return Identity(
+        attributes=MappingProxyType(found),
+        frame_of_reference_uid=_text(getattr(measurement, "frameOfReferenceUID", None)),
+        simulated=user_parameter(header, SIMULATED) == 1.0,
+    )
+
+
+def user_parameter(header: Any, name: str) -> float | None:
+    """Value of a user parameter of type double; ``None`` where it is not there."""
+    parameters = header.userParameters
+    for parameter in parameters.userParameterDouble if parameters is not None else []:
+        if parameter.name == name:
+            return float(parameter.value)
+    return None
+
+
+def _center(limit: Any, size: int) -> int:
+    """Counter of the k-space centre; the middle of the matrix where the header does not say.
+
+    A limit of which all three numbers are zero says nothing about an axis of many samples.
+    """
+    if limit is None or (size > 1 and limit.maximum == 0 and not limit.center):
+        return size // 2
+    return int(limit.center)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        value = value[0] if value else None
+    value = getattr(value, "value", value)
+    return "" if value is None else str(value)
