@@ -80,11 +80,11 @@ class ConeProjector(LinearOperator):
 
     @cached_property
     def _tables(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        g, dz = self.geometry, self.grid.spacing[0]
-        z_edge = self.grid.origin[2] - dz / 2
-        v_edge = g.row_offset - g.rows / 2 * g.row_spacing
-        axial = np.array([z_edge, dz, v_edge, g.row_spacing])
-        return rays.shadow_rays(self.grid, g), rays.view_matrices(self.grid, g), axial
+        return (
+            rays.shadow_rays(self.grid, self.geometry),
+            rays.view_matrices(self.grid, self.geometry),
+            rays.axial_edges(self.grid, self.geometry),
+        )
 
     @cached_property
     def _lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

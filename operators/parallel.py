@@ -12,8 +12,10 @@ from torch import Tensor
 from medrecon.arrays import Space
 from medrecon.geometry.ct import ParallelBeam
 from medrecon.grid import Grid
-from medrecon.operators import rays, slices
+from medrecon.operators import rays
 from medrecon.operators.base import LinearOperator
+from medrecon.operators.kernels import joseph
+from medrecon.operators.slices import map_slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,9 @@ class ParallelProjector(LinearOperator):
         return rays.view_matrices(self.grid, self.geometry)
 
     def _forward(self, x: Tensor) -> Tensor:
-        return slices.project(x, self._rays)
+        plane = (len(self.geometry.angles), self.geometry.columns)
+        return map_slices(joseph.forward, x, plane, self._rays)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return slices.backproject(y, self._rays, self._views, self.grid.shape[1:])
+        plane = self.grid.shape[1:]
+        return map_slices(joseph.transpose, y, plane, self._rays, self._views)

@@ -114,6 +114,25 @@ def shadow_rays(grid: Grid, geometry: ConeBeam) -> Array:
     return np.stack(table, -1)
 
 
+def column_positions(geometry: CTGeometry) -> Array:
+    """Centres of the detector columns along u, mm on the detector."""
+    index = np.arange(geometry.columns) - (geometry.columns - 1) / 2
+    return np.asarray(index * geometry.column_spacing + geometry.column_offset)
+
+
+def row_positions(geometry: ConeBeam) -> Array:
+    """Centres of the detector rows along z, mm on the detector."""
+    index = np.arange(geometry.rows) - (geometry.rows - 1) / 2
+    return np.asarray(index * geometry.row_spacing + geometry.row_offset)
+
+
+def axial_edges(grid: Grid, geometry: ConeBeam) -> Array:
+    """``(z_edge, dz, v_edge, dv)``: lower edge and size of voxels and of detector rows, mm."""
+    z_edge = grid.origin[2] - grid.spacing[0] / 2
+    v_edge = geometry.row_offset - geometry.rows / 2 * geometry.row_spacing
+    return np.array([z_edge, grid.spacing[0], v_edge, geometry.row_spacing])
+
+
 def path_lengths(grid: Grid, geometry: ConeBeam) -> tuple[Array, Array]:
     """Path in mm per step in the plane, as ``(views, columns, 1)`` times ``(columns, rows)``.
 
@@ -121,8 +140,6 @@ def path_lengths(grid: Grid, geometry: ConeBeam) -> tuple[Array, Array]:
     """
     P = view_matrices(grid, geometry)
     _, a, b = _lines(P, np.arange(geometry.columns, dtype=np.float64))
-    u = (np.arange(geometry.columns) - (geometry.columns - 1) / 2) * geometry.column_spacing
-    v = (np.arange(geometry.rows) - (geometry.rows - 1) / 2) * geometry.row_spacing
-    in_plane = np.hypot(u + geometry.column_offset, geometry.source_to_detector)
-    oblique = np.hypot(1.0, (v + geometry.row_offset)[None, :] / in_plane[:, None])
+    in_plane = np.hypot(column_positions(geometry), geometry.source_to_detector)
+    oblique = np.hypot(1.0, row_positions(geometry)[None, :] / in_plane[:, None])
     return _length(grid, a, b)[..., None], np.asarray(oblique)

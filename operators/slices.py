@@ -1,16 +1,13 @@
-"""What the fan and the parallel projector share: a stack of slices through one ray table."""
+"""A stack of slices through a kernel that does many slices at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.operators.kernels import joseph
 from medrecon.operators.kernels.compile import empty, launch, to_array
 
 # Slices that go through a kernel together: innermost in memory, so that the weights of a ray
@@ -18,36 +15,40 @@ from medrecon.operators.kernels.compile import empty, launch, to_array
 CHUNK = 32
 
 
-def project(volume: Tensor, rays: NDArray[np.float64]) -> Tensor:
-    """Joseph's line integrals, ``(*batch, z, y, x)`` to ``(*batch, z, views, columns)``."""
-    views, columns, _ = rays.shape
-    slices = volume.reshape(math.prod(volume.shape[:-2]), *volume.shape[-2:])
-    result = slices.new_empty((slices.shape[0], views, columns))
-    for some, out in _chunks(slices, result):
-        source = to_array(some.permute(1, 2, 0))
-        target = empty((views, columns, some.shape[0]), source)
-        launch(joseph.forward, source, rays, target)
-        out.copy_(torch.from_numpy(target).permute(2, 0, 1))
-    return result.reshape(*volume.shape[:-2], views, columns)
-
-
-def backproject(
-    sinograms: Tensor,
-    rays: NDArray[np.float64],
-    views: NDArray[np.float64],
+def map_slices(
+    kernel: Callable[..., None],
+    x: Tensor,
     plane: tuple[int, int],
+    *tables: object,
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Transpose of :func:`project`, ``(*batch, z, views, columns)`` to ``(*batch, z, y, x)``."""
-    stack = sinograms.reshape(math.prod(sinograms.shape[:-2]), *sinograms.shape[-2:])
-    result = stack.new_empty((stack.shape[0], *plane))
-    for some, out in _chunks(stack, result):
+    """Apply ``kernel(source, *tables, target)`` to planes ``(*batch, z, a, b)``.
+
+    Parameters
+    ----------
+    kernel
+        Writes ``target[*plane, slice]`` from ``source[a, b, slice]``.
+    x
+        Planes, float32 or float64.
+    plane
+        Shape of a plane of the result.
+    tables
+        Further arguments of the kernel.
+    prepare
+        Done to each chunk ``(slices, a, b)`` before, e.g. a filter.
+
+    Returns
+    -------
+    Tensor
+        ``(*batch, z, *plane)`` with the device and precision of the input.
+    """
+    stack = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    result = stack.new_empty((len(stack), *plane))
+    for start in range(0, len(stack), CHUNK):
+        some = stack[start : start + CHUNK]
+        some = prepare(some) if prepare else some
         source = to_array(some.permute(1, 2, 0))
-        target = empty((*plane, some.shape[0]), source)
-        launch(joseph.transpose, source, rays, views, target)
-        out.copy_(torch.from_numpy(target).permute(2, 0, 1))
-    return result.reshape(*sinograms.shape[:-2], *plane)
-
-
-def _chunks(source: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(source), CHUNK):
-        yield source[start : start + CHUNK], target[start : start + CHUNK]
+        target = empty((*plane, len(some)), source)
+        launch(kernel, source, *tables, target)
+        result[start : start + CHUNK] = torch.from_numpy(target).permute(2, 0, 1)
+    return result.reshape(*x.shape[:-2], *plane)

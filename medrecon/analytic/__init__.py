@@ -1,0 +1,1 @@
+"""Reconstruction in closed form: filtered back-projection and Feldkamp's algorithm."""
