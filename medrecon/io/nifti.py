@@ -34,7 +34,7 @@ _SCALE_TO_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_nifti(path: Path, *, unit: Unit = Unit.ARBITRARY, max_bytes: int = MAX_BYTES) -> Volume:
+def read_nifti(path: Path, *, unit: Unit | None = None, max_bytes: int = MAX_BYTES) -> Volume:
     """Read a three-dimensional NIfTI-1 or NIfTI-2 file (``.nii``, ``.nii.gz``).
 
     Parameters
@@ -42,7 +42,8 @@ def read_nifti(path: Path, *, unit: Unit = Unit.ARBITRARY, max_bytes: int = MAX_
     path
         The file; recognised by its content, not its name.
     unit
-        What the voxels mean; NIfTI does not say it.
+        What the voxels mean, which NIfTI does not say. Default: what :func:`write_nifti` noted in
+        the description of our own files, else arbitrary.
     max_bytes
         Refuse images that need more memory, bytes.
 
@@ -77,7 +78,7 @@ def read_nifti(path: Path, *, unit: Unit = Unit.ARBITRARY, max_bytes: int = MAX_
     except InconsistentError as error:
         raise InconsistentError(f"{path}: {error}") from error
     _require_plausible(grid, path)
-    return Volume(data, grid, unit)
+    return Volume(data, grid, unit or _noted_unit(header))
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
@@ -111,7 +112,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm", "sec")
-    image.header["descrip"] = f"medrecon; unit {volume.unit.value}; research use".encode()
+    image.header["descrip"] = _note(volume.unit)
     with whole_file(path) as part, part.open("wb") as file:
         if path.name.endswith(".gz"):
             # No name and no time in the gzip header: equal volumes make equal files.
@@ -119,6 +120,15 @@ def write_nifti(volume: Volume, path: Path) -> None:
                 image.to_stream(packed)
         else:
             image.to_stream(file)
+
+
+def _note(unit: Unit) -> bytes:
+    return f"medrecon; unit {unit.value}; research use".encode()
+
+
+def _noted_unit(header: Any) -> Unit:
+    note = bytes(header["descrip"].item())
+    return next((unit for unit in Unit if note == _note(unit)), Unit.ARBITRARY)
 
 
 def is_nifti(path: Path) -> bool:

@@ -36,7 +36,7 @@ def nearest_axial(volume: Volume) -> Volume:
         corner[order[i]] = grid.shape[order[i]] - 1
     signs = [-1.0 if i in flipped else 1.0 for i in range(3)]
     directions = tuple(
-        tuple((sign * np.array(grid.directions[axis])).tolist())
+        tuple((sign * np.array(grid.directions[axis]) + 0.0).tolist())
         for sign, axis in zip(signs, order, strict=True)
     )
     turned = replace(

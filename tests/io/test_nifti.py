@@ -44,7 +44,7 @@ def save(
 @given(volume=volumes)
 def test_round_trip_keeps_values_and_places(tmp_path: Path, volume: Volume):
     write_nifti(volume, tmp_path / "v.nii.gz")
-    back = read_nifti(tmp_path / "v.nii.gz", unit=Unit.HU)
+    back = read_nifti(tmp_path / "v.nii.gz")
     assert torch.equal(back.data, volume.data)
     np.testing.assert_allclose(back.grid.affine, volume.grid.affine, atol=1e-4)
     assert back.unit is Unit.HU
@@ -63,6 +63,14 @@ def test_nibabel_sees_every_voxel_at_its_ras_place_by_either_form(tmp_path: Path
         np.testing.assert_allclose(here[:3], [-left, -posterior, superior], atol=1e-3)
     assert image.get_fdata()[x, 1, z] == volume.data[z, 1, x]
     assert image.header.get_xyzt_units()[0] == "mm"
+
+
+def test_the_unit_is_the_callers_or_our_own_note_or_arbitrary(tmp_path: Path):
+    write_nifti(random_volume(1, Unit.PER_MM), tmp_path / "ours.nii")
+    foreign = save(tmp_path / "foreign.nii", np.zeros((2, 2, 2), np.uint8))
+    assert read_nifti(tmp_path / "ours.nii").unit is Unit.PER_MM
+    assert read_nifti(foreign).unit is Unit.ARBITRARY
+    assert read_nifti(foreign, unit=Unit.HU).unit is Unit.HU
 
 
 def test_an_axial_lps_volume_reads_as_nibabel_would_show_it():

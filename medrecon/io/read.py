@@ -1,0 +1,144 @@
+"""Any measurement file as a Study, any image as a Volume: recognised by content, not by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medrecon.errors import UnreadableError
+from medrecon.study import Identity, Study
+from medrecon.volume import Unit, Volume
+
+STUDIES = (
+    "medrecon-study and DXchange projections (HDF5), ISMRMRD k-space (HDF5), Siemens twix (.dat), "
+    "k-space arrays (.npy), HTC 2022 fan beam (.mat)"
+)
+"""What :func:`read_study` takes."""
+
+IMAGES = "NIfTI files (.nii, .nii.gz) and DICOM series (a folder or a file)"
+"""What :func:`read_image` takes."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_NPY = b"\x93NUMPY"
+
+
+def read_study(path: Path) -> Study:
+    """Read measurements of any supported format.
+
+    Parameters
+    ----------
+    path
+        One file.
+
+    Returns
+    -------
+    Study
+        CT or MR measurements with their geometry.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is missing, damaged or of no supported format.
+    InconsistentError
+        If its content contradicts itself or physics.
+    """
+    head = _head(path)
+    if head.startswith(_HDF5):
+        return _read_hdf5(path)
+    if head.startswith(_NPY):
+        from medrecon.io.kspace_npy import read_kspace_npy
+
+        return read_kspace_npy(path)
+    if head.startswith(b"MATLAB 5.0"):
+        from medrecon.io.htc import read_htc
+
+        return read_htc(path)
+    if _is_twix(head):
+        from medrecon.io.twix import read_twix
+
+        return read_twix(path)
+    raise UnreadableError(f"{path} holds no measurements known here; supported are {STUDIES}.")
+
+
+def read_image(path: Path, *, unit: Unit | None = None) -> tuple[Volume, Identity]:
+    """Read a NIfTI file or a DICOM series.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file, a DICOM file, or a folder with one DICOM series.
+    unit
+        What NIfTI voxels mean, where the file does not say it.
+
+    Returns
+    -------
+    volume : Volume
+        float32 voxels on their grid.
+    identity : Identity
+        Of the DICOM series; empty for NIfTI.
+
+    Raises
+    ------
+    UnreadableError
+        If there is no such image, or it is damaged.
+    InconsistentError
+        If it is not one regular volume.
+    """
+    from medrecon.io.dicom_read import is_dicom, read_dicom_series
+    from medrecon.io.nifti import is_nifti, read_nifti
+
+    if path.is_dir() or is_dicom(path):
+        return read_dicom_series(path)
+    if is_nifti(path) or path.name.endswith((".nii", ".nii.gz")):
+        return read_nifti(path, unit=unit), Identity()
+    _head(path)  # says why, if it cannot be opened at all
+    raise UnreadableError(f"{path} is no image known here; supported are {IMAGES}.")
+
+
+def _head(path: Path) -> bytes:
+    if path.is_dir():
+        raise UnreadableError(f"{path} is a folder; give one file. Supported are {STUDIES}.")
+    if not path.is_file():
+        raise UnreadableError(f"{path} is not a file, or does not exist.")
+    try:
+        with path.open("rb") as file:
+            return file.read(1024)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be opened: {error.strerror}.") from error
+
+
+def _read_hdf5(path: Path) -> Study:
+    from medrecon.io import dxchange, projections
+    from medrecon.io.hdf5 import list_members, open_hdf5
+
+    with open_hdf5(path) as file:
+        ours = projections.is_projections(file)
+        exchange = dxchange.is_dxchange(file)
+        # ISMRMRD names its group freely; it holds an XML header beside the readouts.
+        mrd = any({"xml", "data"} <= set(g) for g in file.values() if hasattr(g, "keys"))
+        members = list_members(file)
+    if ours:
+        return projections.read_projections(path)
+    if exchange:
+        return dxchange.read_dxchange(path)
+    if mrd:
+        from medrecon.io.ismrmrd import read_ismrmrd
+
+        return read_ismrmrd(path)
+    raise UnreadableError(
+        f"{path} is HDF5 with {members}, no layout known here; supported are {STUDIES}."
+    )
+
+
+def _is_twix(head: bytes) -> bool:
+    """Siemens raw data has no signature: VD and later begin with 0 and a small count of scans.
+
+    VB begins with the length of its text header, a plausible number, and the name of its first
+    part, ``Config``, soon after.
+    """
+    if len(head) < 64:
+        return False
+    first = int.from_bytes(head[:4], "little")
+    second = int.from_bytes(head[4:8], "little")
+    if first < 10_000 and 1 <= second <= 64:
+        return True
+    return b"Config\0" in head[:64]
