@@ -1,0 +1,72 @@
+"""The ramp filter and the weights of rays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from medrecon.analytic.ramp import filter_rows, ramp_response
+from medrecon.analytic.weights import ray_weights, scanned_arc
+from medrecon.geometry.ct import FanBeam, ParallelBeam, equiangular
+
+
+def test_the_ramp_is_the_modulus_of_the_frequency() -> None:
+    response = ramp_response(4096, 0.5)
+    frequency = np.fft.rfftfreq(4096, 0.5)
+    assert np.allclose(response, frequency, atol=2e-4)
+    assert response[0] > 0  # the mean of the padded row is not lost
+
+
+def test_filtering_is_convolution_with_the_sampled_kernel() -> None:
+    row = torch.randn(17, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    d, n = 0.7, 17
+    k = np.subtract.outer(np.arange(n), np.arange(n))
+    odd = np.where(k % 2 == 0, 1, k)
+    kernel = np.where(k % 2 == 0, 0.0, -1 / (math.pi * odd * d) ** 2) + np.eye(n) / (4 * d * d)
+    assert np.allclose(filter_rows(row, d).numpy(), d * kernel @ row.numpy())
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_steps_of_a_full_turn_add_up_to_it(turns: int) -> None:
+    arc = scanned_arc(equiangular(50 * turns, arc=2 * math.pi * turns, start=0.7))
+    assert arc.is_full
+    assert arc.steps.sum() == pytest.approx(2 * math.pi)
+
+
+def test_steps_of_a_part_of_a_turn_add_up_to_it_in_any_order() -> None:
+    angles = np.array(equiangular(40, arc=4.0, start=5.0))
+    arc = scanned_arc(tuple(np.random.default_rng(0).permutation(angles).tolist()))
+    assert not arc.is_full
+    assert arc.length == pytest.approx(4.0)
+    assert arc.steps.sum() == pytest.approx(4.0)
+    assert arc.start == pytest.approx(5.0 - 0.05)
+
+
+def test_both_looks_along_a_line_together_count_once() -> None:
+    """Continuous version: the share at (a, u) plus that at (a + pi, -u) is one."""
+    full = equiangular(80)
+    shares = ray_weights(ParallelBeam(angles=full, columns=30, column_spacing=1.0)) * 80 / math.tau
+    assert np.allclose(shares + np.roll(shares, 40, axis=0)[:, ::-1], 1.0)
+    short = ParallelBeam(angles=equiangular(60, arc=1.5 * math.pi), columns=30, column_spacing=1.0)
+    shares = ray_weights(short) * 60 / (1.5 * math.pi)
+    assert np.allclose(shares[:20] + shares[40:], 1.0)
+    assert np.allclose(shares[20:40], 1.0)
+
+
+def test_an_offset_detector_counts_lines_seen_once_in_full() -> None:
+    scan = FanBeam(
+        angles=equiangular(36),
+        source_to_axis=100.0,
+        source_to_detector=200.0,
+        columns=60,
+        column_spacing=1.0,
+        column_offset=20.0,
+    )
+    shares = ray_weights(scan)[0] * 36 / math.tau
+    u = np.arange(60) - 29.5 + 20
+    assert np.allclose(shares[u > 10], 1.0)
+    both = np.abs(u) < 10
+    assert np.allclose(shares[both] + shares[both][::-1], 1.0)
