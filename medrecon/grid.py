@@ -119,3 +119,10 @@ class Grid:
             shape=(stop - start, *self.shape[1:]),
             origin=tuple(first[:3].tolist()),
         )
+
+    def shifted(self, by: Triple) -> Grid:
+        """The same grid moved by ``by`` (LPS x, y, z in mm)."""
+        return replace(
+            self,
+            origin=tuple(o + d for o, d in zip(self.origin, by, strict=True)),  # type: ignore[arg-type]
+        )

@@ -148,10 +148,11 @@ class Noise(Settings):
 class ConjugateGradients(Settings):
     """How every data-consistency system is solved."""
 
-    max_iterations: Count = 30
-    tolerance: Positive = 1e-3
-    """Stop at this relative residual of the preconditioned system."""
-    preconditioner: Literal["none", "diagonal", "circulant"] = "circulant"
+    max_iterations: Count = 60
+    tolerance: Positive = 0.1
+    """Error that may stay, in standard deviations of the posterior, averaged over the voxels."""
+    preconditioner: Literal["none", "diagonal", "circulant"] = "diagonal"
+    """diagonal: for few or weighted data; circulant: for densely and evenly sampled data."""
     noise_stop: NonNegative = 0.0
     """Also stop when the data misfit falls to this multiple of the noise (Morozov); 0: never."""
 
@@ -160,9 +161,9 @@ class TVz(Settings):
     """Total variation along z inside the sampler, by ADMM."""
 
     weight: Positive
-    """In units of the normalised image per unit noise; larger is smoother along z."""
-    penalty: Positive = 1.0
-    """ADMM's rho relative to the weight; changes convergence, not the optimum."""
+    """In nats times mm per unit of the normalised image; larger is smoother along z."""
+    penalty: Positive = 10.0
+    """ADMM's rho over the weight; changes convergence, not the optimum."""
 
 
 class Sampler(Settings):
@@ -174,10 +175,10 @@ class Sampler(Settings):
     sigma_end: Positive = 0.01
     schedule_exponent: Positive = 7.0
     """Karras' rho: how the levels crowd towards the end."""
-    start: Literal["baseline", "noise"] = "baseline"
-    """Start from the first baseline plus noise, or from noise alone."""
+    start: Literal["fbp", "fdk", "cgls", "tv", "adjoint", "cg_sense", "noise"]
+    """The baseline that noise of the first level is added to, or noise alone."""
     trust: Positive = 1.0
-    """c in r^2 = c s^2/(1+s^2), the variance given to the denoiser's estimate at level s."""
+    """Factor on the denoiser's own (validation) error variance: above 1 follows the data more."""
     noise: Noise = Noise()
     cg: ConjugateGradients = ConjugateGradients()
     tv_z: TVz | None = None
@@ -197,7 +198,8 @@ class Baseline(Settings):
     method: Literal["fbp", "fdk", "cgls", "tv", "zero_filled", "adjoint", "cg_sense"]
     iterations: Count = 100
     weight: NonNegative = 0.0
-    """TV weight or Tikhonov lambda, in normalised units (see docs/conventions.md)."""
+    """TV weight, nats mm per unit, or Tikhonov lambda, nats per unit squared, of the normalised
+    image (see docs/conventions.md)."""
     filter: Literal["ramlak", "shepp_logan", "cosine", "hann"] = "ramlak"
 
     @model_validator(mode="after")
@@ -256,6 +258,9 @@ class Protocol(Settings):
     """CT: required. MR: null, the scan's header says it."""
     mu_water_per_mm: Positive = 0.0195
     """Water's attenuation at the scan's energy, 1/mm (CT)."""
+    model_std: NonNegative = 0.0
+    """Deviation of the line integrals that the model cannot explain (discretisation, scatter);
+    adds to the noise in quadrature, dimensionless (CT)."""
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False, min_length=1)]
     prior: Prior | None = None
     sampler: Sampler | None = None
@@ -283,6 +288,16 @@ class Protocol(Settings):
             if baseline.method in seen:
                 raise ValueError(f"{where}: {baseline.method} is listed twice")
             seen.add(baseline.method)
+        return self
+
+    @model_validator(mode="after")
+    def _start_is_made(self) -> Self:
+        made = [baseline.method for baseline in self.baselines]
+        if self.sampler and self.sampler.start != "noise" and self.sampler.start not in made:
+            raise ValueError(
+                f"sampler.start: {self.sampler.start} is not among the baselines "
+                f"({', '.join(made)}), add it there or start from noise"
+            )
         return self
 
     @model_validator(mode="after")

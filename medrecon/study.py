@@ -10,7 +10,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from medrecon.geometry import Cartesian, CTGeometry
-from medrecon.grid import Grid
+from medrecon.grid import Grid, Triple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,9 @@ class Study:
         Patient and study attributes for the DICOM header.
     source
         The file it came from.
+    isocenter
+        LPS position in mm of the scanner's origin: the middle of its source's circle (CT).  The
+        volume's grid is meant in the scanner's frame and lies at its place plus ``isocenter``.
     reference
         The truth, where the study was simulated or is retrospectively undersampled, as a real
         tensor ``(z, y, x)`` in HU (CT) or arbitrary unit (MR); ``None`` otherwise.
@@ -70,6 +73,7 @@ class Study:
     noise_std: float | None = None
     identity: Identity = field(default_factory=Identity)
     source: Path | None = None
+    isocenter: Triple = (0.0, 0.0, 0.0)
     reference: Tensor | None = None
 
     @property

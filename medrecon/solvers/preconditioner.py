@@ -114,8 +114,9 @@ Preconditioner = Callable[[Curvature, "Tensor | float", int], Map]
 
 
 def no_preconditioner(curve: Curvature, added: Tensor | float, blocks: int) -> Map:
-    """The identity."""
-    return lambda r: r
+    """Divide by the mean diagonal: no better than the identity, but in the right unit."""
+    inverse = 1 / float(curve.diagonal.mean() + torch.as_tensor(added).mean())
+    return lambda r: inverse * r
 
 
 def diagonal_preconditioner(curve: Curvature, added: Tensor | float, blocks: int) -> Map:
@@ -147,7 +148,7 @@ def circulant_preconditioner(curve: Curvature, added: Tensor | float, blocks: in
     extra_mean = float(extra.mean())
     level = mean_visibility * spectrum.mean(own, keepdim=True) + extra_mean
     circulant = (mean_visibility * spectrum + extra) / level
-    inverse = (1 / circulant).to(torch.float32 if spectrum.dtype == torch.float32 else spectrum.dtype)
+    inverse = 1 / circulant
     diagonal = (curve.diagonal + extra_mean).rsqrt()
 
     def apply(r: Tensor) -> Tensor:

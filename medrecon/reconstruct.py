@@ -1,0 +1,255 @@
+"""From a study and a protocol to volumes: the only place that knows operators and priors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medrecon.baselines import cgls, total_variation
+from medrecon.compare import compare_tensors
+from medrecon.errors import WeightsError
+from medrecon.operators.difference import Difference
+from medrecon.priors.weights import Prior, load_prior
+from medrecon.problem import Problem, ct_problem, mr_problem
+from medrecon.protocol import Baseline, Noise, Protocol, Sampler
+from medrecon.regularizers import TotalVariation
+from medrecon.sampling.consistency import CGSettings, Consistency
+from medrecon.sampling.dds import dds
+from medrecon.sampling.noise import SliceNoise
+from medrecon.sampling.renoise import DDIM, DDS, Fresh, Renoise
+from medrecon.sampling.schedule import karras_sigmas
+from medrecon.solvers.preconditioner import PRECONDITIONERS
+from medrecon.study import Study
+from medrecon.volume import Volume
+
+RESULT = "dds"
+"""Name of the sampler's volume in a :class:`Result`."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress: which stage, at which of how many steps, and its residual where there is one."""
+
+    stage: str
+    step: int
+    steps: int
+    residual: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Volumes by method, in the order they were made, and the record of the run.
+
+    The last volume is the protocol's result.
+    """
+
+    volumes: dict[str, Volume]
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def volume(self) -> Volume:
+        """The protocol's result."""
+        return list(self.volumes.values())[-1]
+
+
+Events = Generator[Event, None, Result]
+_Stage = Generator[Event, None, Tensor]
+
+
+def reconstruct(
+    study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu"
+) -> Events:
+    """Run a protocol on a study, step by step.
+
+    The generator yields :class:`Event` and returns a :class:`Result`; :func:`run` runs it to its
+    end.  The same seed, device and number of threads give the same bytes.
+
+    Parameters
+    ----------
+    study
+        What was measured.
+    protocol
+        What to do.
+    seed
+        Seed of all randomness: sampling pattern, noise of the sampler.
+    device
+        Torch device, e.g. ``"cpu"`` or ``"cuda:0"``.
+
+    Raises
+    ------
+    MedreconError
+        If study, protocol and prior do not fit each other.
+    """
+    clock = time.monotonic()
+    prior = _load(protocol, device)
+    problem = _problem(study, protocol, prior, seed, device)
+    yield Event("prepare", 1, 1)
+    images: dict[str, Tensor] = {}
+    stages: dict[str, Any] = {}
+    for baseline in protocol.baselines:
+        begin = time.monotonic()
+        record: dict[str, Any] = {}
+        images[baseline.method] = yield from _baseline(baseline, problem, images, record)
+        stages[baseline.method] = _finish(record, problem, images[baseline.method], begin)
+    if prior is not None and protocol.sampler is not None:
+        begin, record = time.monotonic(), {}
+        images[RESULT] = yield from _sample(
+            prior, problem, protocol.sampler, images, seed, record
+        )
+        stages[RESULT] = _finish(record, problem, images[RESULT], begin)
+    volumes = {name: problem.to_volume(image) for name, image in images.items()}
+    report = {
+        "device": device,
+        "prior": None if prior is None else {"name": prior.card.name, "sha256": prior.card.sha256},
+        "noise_std": problem.study.noise_std,
+        "stages": stages,
+        "seconds": round(time.monotonic() - clock, 2),
+    }
+    if problem.study.reference is not None:
+        report["data_range"] = problem.data_range
+        report["metrics"] = {
+            name: compare_tensors(
+                volume.data, problem.study.reference, problem.data_range
+            ).as_json()
+            for name, volume in volumes.items()
+        }
+    return Result(volumes, report)
+
+
+def run(study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu") -> Result:
+    """Run a protocol on a study to its end; see :func:`reconstruct`."""
+    events = reconstruct(study, protocol, seed=seed, device=device)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def _load(protocol: Protocol, device: str) -> Prior | None:
+    if protocol.prior is None:
+        return None
+    prior = load_prior(protocol.prior.name, batch=protocol.prior.batch, device=device)
+    if prior.card.modality != protocol.modality:
+        raise WeightsError(
+            f"The prior {prior.card.name} is for {prior.card.modality}, the protocol for "
+            f"{protocol.modality}; choose another prior."
+        )
+    return prior
+
+
+def _problem(
+    study: Study, protocol: Protocol, prior: Prior | None, seed: int, device: str
+) -> Problem:
+    intensity = prior.card.intensity if prior else None
+    if protocol.modality == "CT":
+        if intensity and intensity.window_hu:
+            return ct_problem(study, protocol, window_hu=intensity.window_hu, device=device)
+        return ct_problem(study, protocol, device=device)
+    if intensity and intensity.percentile:
+        return mr_problem(
+            study, protocol, percentile=intensity.percentile, seed=seed, device=device
+        )
+    return mr_problem(study, protocol, seed=seed, device=device)
+
+
+def _finish(
+    record: dict[str, Any], problem: Problem, image: Tensor, begin: float
+) -> dict[str, Any]:
+    record["seconds"] = round(time.monotonic() - begin, 2)
+    if image.is_complex() == problem.data.operator.domain.complex:
+        record["misfit"] = round(problem.data.misfit(image), 4)
+    return record
+
+
+def _baseline(
+    spec: Baseline, problem: Problem, images: dict[str, Tensor], record: dict[str, Any]
+) -> _Stage:
+    """Make one classical reconstruction."""
+    if spec.method in problem.direct:
+        yield Event(spec.method, 1, 1)
+        return problem.direct[spec.method]()
+    if spec.method == "tv":
+        kind = problem.data.operator.domain.complex
+        start = next((u for u in images.values() if u.is_complex() == kind), None)
+        iterates = total_variation(
+            problem.data,
+            problem.grid.spacing,
+            weight=spec.weight,
+            iterations=spec.iterations,
+            start=start,
+        )
+    else:
+        iterates = cgls(problem.data, iterations=spec.iterations, weight=spec.weight)
+    for state in iterates:
+        yield Event(spec.method, state.iteration, spec.iterations, state.residual)
+    if state.iteration < spec.iterations:
+        yield Event(spec.method, spec.iterations, spec.iterations, state.residual)
+    record |= {"iterations": state.iteration, "residual": state.residual}
+    return state.value
+
+
+def _sample(
+    prior: Prior,
+    problem: Problem,
+    settings: Sampler,
+    images: dict[str, Tensor],
+    seed: int,
+    record: dict[str, Any],
+) -> _Stage:
+    """Run the sampler from its start."""
+    start = (
+        torch.zeros_like(problem.data.rhs) if settings.start == "noise" else images[settings.start]
+    )
+    steps = dds(
+        prior.denoiser,
+        _consistency(problem, settings),
+        start,
+        karras_sigmas(
+            settings.steps, settings.sigma_start, settings.sigma_end, settings.schedule_exponent
+        ),
+        renoise=_law(settings.noise),
+        noise=SliceNoise(
+            spacing=problem.grid.spacing[0], length=settings.noise.correlation_mm
+        ),
+        generator=torch.Generator().manual_seed(seed),
+        trust=settings.trust,
+    )
+    record["steps"] = []
+    for step in steps:
+        record["steps"].append(
+            {
+                "sigma": step.sigma,
+                "residual": step.residual,
+                "iterations": step.iterations,
+                "outcome": step.outcome.name.lower(),
+            }
+        )
+        yield Event(RESULT, step.index + 1, settings.steps, step.residual)
+    return step.estimate
+
+
+def _consistency(problem: Problem, settings: Sampler) -> Consistency:
+    cg = CGSettings(
+        max_iterations=settings.cg.max_iterations,
+        tolerance=settings.cg.tolerance,
+        preconditioner=PRECONDITIONERS[settings.cg.preconditioner],
+        noise_stop=settings.cg.noise_stop,
+    )
+    if settings.tv_z is None:
+        return Consistency(problem.data, cg)
+    along_z = Difference(problem.data.operator.domain, problem.grid.spacing, (0,))
+    regularizer = TotalVariation(along_z, settings.tv_z.weight)
+    return Consistency(problem.data, cg, regularizer, settings.tv_z.penalty)
+
+
+def _law(noise: Noise) -> Renoise:
+    if noise.law == "fresh":
+        return Fresh()
+    return DDIM(noise.eta) if noise.law == "ddim" else DDS(noise.eta)
