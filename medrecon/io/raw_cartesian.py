@@ -275,7 +275,7 @@ def _take_oversampling_off(
     y = image_to_kspace(crop_or_pad(kspace_to_image(kspace, (-1,)), kept, -1), (-1,))
     # an incomplete (asymmetric) echo stays incomplete: the same share of k-space is measured
     start = max(0, math.ceil(kept // 2 + (columns.start - width // 2) * kept / width))
-    stop = min(kept, math.floor(kept // 2 + (columns.stop - width // 2) * kept / width))
+    stop = min(kept, math.ceil(kept // 2 + (columns.stop - width // 2) * kept / width))
     return y, slice(start, stop)
 
 

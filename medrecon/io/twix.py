@@ -94,14 +94,12 @@ def _load(path: Path) -> Sequence[Mapping[str, Any]]:
             measurements: Sequence[Mapping[str, Any]] = twixtools.read_twix(
                 str(path), parse_pmu=False, parse_geometry=False, verbose=False
             )
-            if not measurements or not all("mdb" in m for m in measurements):
-                raise UnreadableError(f"{path} holds no measurement.")
-    except MedreconError:
-        raise
     except Exception as error:  # a parser of binary data: anything can come out of a broken file
         raise UnreadableError(
             f"{path} is no twix file, or is truncated ({type(error).__name__})."
         ) from error
+    if not measurements or not all(m.get("mdb") and m["hdr"].get("MeasYaps") for m in measurements):
+        raise UnreadableError(f"{path} is no twix file, or holds no complete measurement.")
     return measurements
 
 
