@@ -25,7 +25,6 @@ from medrecon.errors import MedreconError, OutputError, ResourceError, Unreadabl
 
 if TYPE_CHECKING:
     from medrecon.reconstruct import Event, Result
-    from medrecon.volume import Volume
 
 EXIT_BUG = 1
 EXIT_USAGE = 2

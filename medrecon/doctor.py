@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 import medrecon
+from medrecon.provenance import version
 
 LIBRARIES = (
     "torch",
@@ -57,19 +57,12 @@ def examine(folder: Path) -> dict[str, dict[str, str]]:
             "free disk": f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB",
         },
         "devices": _devices(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-        "optional": {name: _version(name) for name in OPTIONAL},
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "optional": {name: version(name) for name in OPTIONAL},
         "programs": {
             name: shutil.which(name) or f"not found ({use})" for name, use in EXTERNAL.items()
         },
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _processors() -> int:

@@ -14,8 +14,8 @@ from medrecon.io.nifti import write_nifti
 from medrecon.io.outputs import write_json
 from medrecon.io.preview import write_preview
 from medrecon.protocol import Protocol
+from medrecon.provenance import environment, file_sha256
 from medrecon.reconstruct import Result
-from medrecon.report import file_sha256
 from medrecon.study import Identity, Study
 from medrecon.volume import Volume
 
@@ -39,7 +39,7 @@ def write_result(
     """Write what the protocol asks for into an existing folder.
 
     ``<method>.nii.gz`` for every volume, ``dicom/`` with the series of the result (the last one),
-    ``preview.png`` with the first baseline beside it, and ``run.json``: versions, seed, protocol,
+    ``preview.png`` with the baselines beside it, and ``run.json``: versions, seed, protocol,
     hashes of input and outputs, and the reconstruction's own report. No name, number or date of
     the patient goes into anything but the DICOM headers.
 
@@ -75,10 +75,15 @@ def write_result(
         for path in write_dicom_series(volume, folder / "dicom", series=series, identity=identity):
             files.append(f"dicom/{path.name}")
     if protocol.output.preview is not None and window is not None:
-        write_preview(folder / "preview.png", _previewed(result), window)
+        low, high = window
+        write_preview(
+            folder / "preview.png", result.volumes, low=low, high=high, title=protocol.name
+        )
         files.append("preview.png")
     record = {
-        **result.report,
+        "environment": environment(),
+        "seed": seed,
+        "protocol": protocol.model_dump(mode="json"),
         "protocol_sha256": _protocol_hash(protocol),
         "input": {
             "sha256": source,
@@ -86,6 +91,7 @@ def write_result(
             "shape": list(study.measurements.shape),
             "simulated": study.identity.simulated,
         },
+        **result.report,
         "outputs": {name: file_sha256(folder / name) for name in files},
         "use": "Research only, not for diagnosis.",
     }
@@ -93,12 +99,6 @@ def write_result(
     return [f for f in files if not f.startswith("dicom/")] + (
         ["dicom/", "run.json"] if protocol.output.dicom else ["run.json"]
     )
-
-
-def _previewed(result: Result) -> dict[str, Volume]:
-    """Pick the first baseline and the result, so that what was added can be seen."""
-    names = list(result.volumes)
-    return {name: result.volumes[name] for name in dict.fromkeys([names[0], names[-1]])}
 
 
 def _identity(study: Study, source: str | None) -> Identity:
