@@ -21,7 +21,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 demo: $(STAMP)
-	$(BIN)/python -m medrecon.demo $(ARGS)
+	$(BIN)/medrecon demo $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,12 +24,14 @@ import medrecon
 from medrecon.errors import MedreconError, OutputError, ResourceError, UnreadableError, UsageError
 
 if TYPE_CHECKING:
-    from medrecon.reconstruct import Event, Result
+    from medrecon.reconstruct import Event
 
+_R = TypeVar("_R")
 EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_PLANES = ("axial", "coronal", "sagittal")
 _PLAIN_SECONDS = 10.0  # between two progress lines where there is no terminal
 
 app = typer.Typer(
@@ -270,6 +272,36 @@ def train(
 
 
 @app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")] = Path(
+        "out/demo"
+    ),
+    data: Annotated[Path, typer.Option(help="The sample scans of the source tree.")] = Path("data"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few slices and steps: that it works, not how well.")
+    ] = False,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+) -> None:
+    """Reconstruct a real chest CT and a real brain MR beside the classical methods."""
+    from medrecon.demo import demo as events
+    from medrecon.devices import resolve_device
+
+    where = resolve_device(device)
+    summary = _follow(events(output, data, quick=quick, seed=seed, device=where), quiet=False)
+    for case, methods in summary.items():
+        _say(f"\n{case:16}  PSNR dB   SSIM: {'axial':>7} {'coronal':>8} {'sagittal':>8}   seconds")
+        for method, figures in methods.items():
+            planes = figures["ssim_per_plane"]
+            shown = [f"{planes[p]:.4f}" if p in planes else "-" for p in _PLANES]
+            _say(
+                f"  {method:14}  {figures['psnr']:7.2f}         {shown[0]:>7} {shown[1]:>8} "
+                f"{shown[2]:>8}   {figures['seconds']:7.1f}"
+            )
+    _say(f"\n{output}: pictures (preview.png), volumes and summary.json")
+
+
+@app.command()
 def doctor() -> None:
     """Report versions, devices, memory, disk and optional parts of this installation."""
     from medrecon.doctor import examine
@@ -393,14 +425,14 @@ def _show(facts: dict[str, Any], indent: str = "") -> None:
             _say(f"{indent}{key:{width}}  {shown}")
 
 
-def _follow(events: Generator[Event, None, Result], quiet: bool) -> Result:
+def _follow(events: Generator[Event, None, _R], quiet: bool) -> _R:
     """Show progress until the generator returns its result."""
     with _reporter(quiet) as report:
         while True:
             try:
                 event = next(events)
             except StopIteration as end:
-                result: Result = end.value
+                result: _R = end.value
                 return result
             report(event)
 

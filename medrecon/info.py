@@ -86,11 +86,11 @@ def _describe_geometry(geometry: CTGeometry | Cartesian) -> dict[str, Any]:
     facts |= {"first_angle_deg": round(first, 4), "last_angle_deg": round(last, 4)}
     for name in ("source_to_axis", "source_to_detector", "rows", "row_spacing", "row_offset"):
         if hasattr(geometry, name):
-            facts[name if name == "rows" else f"{name}_mm"] = getattr(geometry, name)
+            facts[name if name == "rows" else f"{name}_mm"] = round(getattr(geometry, name), 6)
     facts |= {
         "columns": geometry.columns,
-        "column_spacing_mm": geometry.column_spacing,
-        "column_offset_mm": geometry.column_offset,
+        "column_spacing_mm": round(geometry.column_spacing, 6),
+        "column_offset_mm": round(geometry.column_offset, 6),
     }
     return facts
 
