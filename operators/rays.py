@@ -37,7 +37,8 @@ def check_scan(grid: Grid, geometry: CTGeometry) -> None:
         )
     if isinstance(geometry, ParallelBeam):
         return
-    radius = math.hypot(*(abs(c) + n * d / 2 for c, n, d in _in_plane(grid)))
+    # One voxel to spare: the transpose searches rays between the neighbours of a voxel.
+    radius = math.hypot(*(abs(c) + (n + 1) / 2 * d for c, n, d in _in_plane(grid)))
     if radius >= geometry.source_to_axis:
         raise InconsistentError(
             f"The grid reaches {radius:.1f} mm from the axis, as far as the source "

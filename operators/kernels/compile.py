@@ -42,11 +42,6 @@ def kernel(function: F) -> F:
     return cast(F, compiled)
 
 
-def inline(function: F) -> F:
-    """Compile a helper into the kernels that call it; it must stand in the same file as they."""
-    return cast(F, numba.njit(inline="always")(function))
-
-
 def launch(function: Callable[..., None], *arguments: object) -> None:
     """Run a kernel on as many threads as torch may use."""
     threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrecon.operators.kernels.compile import inline, kernel, prange
+from medrecon.operators.kernels.compile import kernel, prange
 
 Array = NDArray[Any]
+
+MARGIN = 1e-6  # columns; cells this near to the edge of the search weigh nothing, up to rounding
 
 
 @kernel
@@ -93,13 +95,6 @@ def forward(sums: Array, shadows: Array, views: Array, axial: Array, projections
             projections[v, u, r] = total[r]
 
 
-@inline
-def _column(P: Array, v: int, i: float, j: float) -> Any:
-    return (P[v, 0, 0] + P[v, 0, 1] * j + P[v, 0, 2] * i) / (
-        P[v, 1, 0] + P[v, 1, 1] * j + P[v, 1, 2] * i
-    )
-
-
 @kernel
 def transpose(sums: Array, shadows: Array, views: Array, axial: Array, volume: Array) -> None:
     """Write ``volume[y, x, z]`` from the prefix sums of projections times path lengths.
@@ -121,10 +116,16 @@ def transpose(sums: Array, shadows: Array, views: Array, axial: Array, volume: A
                 volume[i, j, k] = 0
         for v in range(n_views):
             for j in range(nx):
-                a, b = _column(views, v, i - 0.5, j), _column(views, v, i + 0.5, j)
-                c, d = _column(views, v, i, j - 0.5), _column(views, v, i, j + 0.5)
-                first = max(0, math.floor(min(min(a, b), min(c, d)) - 0.5))
-                last = min(columns - 1, math.ceil(max(max(a, b), max(c, d)) + 0.5))
+                # Centre column u of the pixel and a bound of how far its edges' lie from it, as
+                # in joseph.transpose, with half a pixel and half a cell.
+                depth = views[v, 1, 0] + views[v, 1, 1] * j + views[v, 1, 2] * i
+                u0 = (views[v, 0, 0] + views[v, 0, 1] * j + views[v, 0, 2] * i) / depth
+                reach = 0.5 + 0.5 * max(
+                    abs(views[v, 0, 1] - u0 * views[v, 1, 1]),
+                    abs(views[v, 0, 2] - u0 * views[v, 1, 2]),
+                ) / (depth - 0.5 * max(abs(views[v, 1, 1]), abs(views[v, 1, 2])))
+                first = max(0, math.ceil(u0 - reach - MARGIN))
+                last = min(columns - 1, math.floor(u0 + reach + MARGIN))
                 empty = True
                 for u in range(first, last + 1):
                     q, p = (j, i) if shadows[v, u, 0] > 0 else (i, j)
@@ -144,7 +145,6 @@ def transpose(sums: Array, shadows: Array, views: Array, axial: Array, volume: A
                             blend[r] += w * sums[v, u, r]
                 if empty:
                     continue
-                depth = views[v, 1, 0] + views[v, 1, 1] * j + views[v, 1, 2] * i
                 step = number(dz / (depth * dv))
                 start = number((z_edge / depth - v_edge) / dv)
                 for k in range(nz + 1):

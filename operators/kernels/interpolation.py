@@ -29,10 +29,11 @@ def slices(projections: Array, views: Array, volume: Array) -> None:
     n_views, columns, _ = projections.shape
     number = volume.dtype.type
     for i in prange(ny):
-        total = np.empty(count, volume.dtype)
         for j in range(nx):
-            total[:] = 0
-            for v in range(n_views):
+            for s in range(count):
+                volume[i, j, s] = 0
+        for v in range(n_views):
+            for j in range(nx):
                 depth = views[v, 1, 0] + views[v, 1, 1] * j + views[v, 1, 2] * i
                 u = (views[v, 0, 0] + views[v, 0, 1] * j + views[v, 0, 2] * i) / depth
                 c = math.floor(u)
@@ -40,16 +41,11 @@ def slices(projections: Array, views: Array, volume: Array) -> None:
                     continue
                 f = u - c
                 scale = 1.0 / (depth * depth)
-                if c >= 0:
-                    w = number((1.0 - f) * scale)
-                    for s in range(count):
-                        total[s] += w * projections[v, c, s]
-                if c + 1 < columns:
-                    w = number(f * scale)
-                    for s in range(count):
-                        total[s] += w * projections[v, c + 1, s]
-            for s in range(count):
-                volume[i, j, s] = total[s]
+                left = number((1.0 - f) * scale if c >= 0 else 0.0)
+                right = number(f * scale if c + 1 < columns else 0.0)
+                a, b = max(c, 0), min(c + 1, columns - 1)
+                for s in range(count):
+                    volume[i, j, s] += left * projections[v, a, s] + right * projections[v, b, s]
 
 
 @kernel

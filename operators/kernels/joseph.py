@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrecon.operators.kernels.compile import inline, kernel, prange
+from medrecon.operators.kernels.compile import kernel, prange
 
 Array = NDArray[Any]
+
+MARGIN = 1e-6  # columns; rays this near to the edge of the search weigh nothing, up to rounding
 
 
 @kernel
@@ -73,45 +75,39 @@ def forward(volume: Array, rays: Array, sinogram: Array) -> None:
             sinogram[v, u, s] = total[s]
 
 
-@inline
-def _column(P: Array, v: int, i: float, j: float) -> Any:
-    return (P[v, 0, 0] + P[v, 0, 1] * j + P[v, 0, 2] * i) / (
-        P[v, 1, 0] + P[v, 1, 1] * j + P[v, 1, 2] * i
-    )
-
-
 @kernel
 def transpose(sinogram: Array, rays: Array, views: Array, volume: Array) -> None:
     """Write ``volume[y, x, slice]`` from ``sinogram[view, column, slice]``.
 
     ``views[view]`` maps a pixel to its detector column, see
-    :func:`medrecon.operators.rays.view_matrices`; it only bounds the search for rays.
+    :func:`medrecon.operators.rays.view_matrices`; it only bounds the search for rays.  The loop
+    over views stands outside that over a row of pixels: one view's rays stay in the cache.
     """
     ny, nx, slices = volume.shape
     n_views, columns, _ = sinogram.shape
     number = volume.dtype.type
     for i in prange(ny):
-        total = np.empty(slices, volume.dtype)
         for j in range(nx):
-            total[:] = 0
-            for v in range(n_views):
-                a, b = _column(views, v, i - 1.0, j), _column(views, v, i + 1.0, j)
-                c, d = _column(views, v, i, j - 1.0), _column(views, v, i, j + 1.0)
-                low = min(min(a, b), min(c, d))
-                high = max(max(a, b), max(c, d))
-                if high < 0 or low > columns - 1:
-                    continue
-                first = max(0, math.floor(low))
-                last = min(columns - 1, math.ceil(high))
-                for u in range(first, last + 1):
-                    r = rays[v, u, 1]
-                    if rays[v, u, 0] > 0:
-                        f = 1.0 - abs(r + rays[v, u, 2] * j - i)
-                    else:
-                        f = 1.0 - abs(r + rays[v, u, 2] * i - j)
-                    if f > 0.0:
-                        w = number(f * rays[v, u, 3])
-                        for s in range(slices):
-                            total[s] += w * sinogram[v, u, s]
             for s in range(slices):
-                volume[i, j, s] = total[s]
+                volume[i, j, s] = 0
+        for v in range(n_views):
+            for j in range(nx):
+                # Centre column u of the pixel, and a bound of how far its neighbours' lie from
+                # it: (A +- A_i) / (B +- B_i) - u = +-(A_i - u B_i) / (B +- B_i).
+                B = views[v, 1, 0] + views[v, 1, 1] * j + views[v, 1, 2] * i
+                u0 = (views[v, 0, 0] + views[v, 0, 1] * j + views[v, 0, 2] * i) / B
+                reach = max(
+                    abs(views[v, 0, 1] - u0 * views[v, 1, 1]),
+                    abs(views[v, 0, 2] - u0 * views[v, 1, 2]),
+                ) / (B - max(abs(views[v, 1, 1]), abs(views[v, 1, 2])))
+                first = max(0, math.ceil(u0 - reach - MARGIN))
+                last = min(columns - 1, math.floor(u0 + reach + MARGIN))
+                for u in range(first, last + 1):
+                    if rays[v, u, 0] > 0:
+                        f = 1.0 - abs(rays[v, u, 1] + rays[v, u, 2] * j - i)
+                    else:
+                        f = 1.0 - abs(rays[v, u, 1] + rays[v, u, 2] * i - j)
+                    # No test for f > 0: a wrong guess of the branch costs more than adding 0.
+                    w = number(max(f, 0.0) * rays[v, u, 3])
+                    for s in range(slices):
+                        volume[i, j, s] += w * sinogram[v, u, s]
