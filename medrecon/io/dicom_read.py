@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -21,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from medrecon.errors import InconsistentError, ResourceError, UnreadableError
+from medrecon.errors import InconsistentError, MedreconError, ResourceError, UnreadableError
 from medrecon.io.dicom_attributes import KEYWORDS, is_uid
 from medrecon.io.dicom_geometry import SlicePlane, stack_slices
 from medrecon.study import Identity
@@ -37,6 +38,7 @@ _MAX_COMPRESSION = 1000
 _AIR_HU = -1000.0
 _BROKEN = (
     AttributeError,
+    BytesLengthException,
     EOFError,
     KeyError,
     MemoryError,
@@ -47,6 +49,7 @@ _BROKEN = (
     RuntimeError,
     TypeError,
     ValueError,
+    struct.error,
 )  # what pydicom raises on damaged files
 
 
@@ -84,8 +87,15 @@ def read_dicom_series(
     ResourceError
         If the series is too large.
     """
-    with _discreet():
-        volume, identity, derived = _read(path, series_number, max_bytes)
+    try:
+        with _discreet():
+            volume, identity, derived = _read(path, series_number, max_bytes)
+    except MedreconError:
+        raise
+    except _BROKEN:  # pydicom converts lazily: damage may show wherever an attribute is looked at
+        raise UnreadableError(
+            f"{path}: a DICOM attribute is damaged; copy the series again from its source."
+        ) from None
     if derived:
         warnings.warn(
             f"{path}: the series is itself derived or synthetic; results inherit that.",

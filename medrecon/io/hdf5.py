@@ -47,7 +47,8 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     ------
     UnreadableError
         If the file is missing, truncated, locked or not HDF5, or if it holds external storage,
-        virtual datasets, links that leave the file or lead nowhere, or third-party filters.
+        virtual datasets, links that leave the file or lead nowhere, or third-party filters; also if
+        damage shows only while the block reads.
     """
     _require_regular_file(path)
     try:
@@ -55,8 +56,16 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise UnreadableError(f"{path}: {_reason(error, path)}") from error
     with file:
-        _walk(file, path)
-        yield file
+        try:
+            _walk(file, path)
+            yield file
+        except (OSError, RuntimeError, KeyError) as error:
+            # What h5py raises on damage that shows only where it is read: in attributes, in text.
+            if isinstance(error, KeyError) and "synchronously" not in str(error):
+                raise
+            raise UnreadableError(
+                f"{path}: the HDF5 file is damaged; copy it again from its source."
+            ) from error
 
 
 def read_dataset(file: Any, name: str, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
@@ -167,25 +176,20 @@ def _walk(file: Any, path: Path) -> None:
     """Visit every link once, without following any before it is known to stay inside."""
     seen: set[int] = set()
     pending = [file["/"]]
-    try:
-        while pending:
-            group = pending.pop()
-            for name in group:
-                child = _resolve(group, name, path)
-                address = h5py.h5o.get_info(child.id).addr
-                if address in seen:
-                    continue  # a second hard link, possibly back to a parent
-                seen.add(address)
-                if len(seen) > _MAX_OBJECTS:
-                    raise UnreadableError(f"{path} holds more than {_MAX_OBJECTS} objects.")
-                if isinstance(child, h5py.Group):
-                    pending.append(child)
-                elif isinstance(child, h5py.Dataset):
-                    _check_dataset(child, path)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise UnreadableError(
-            f"{path}: the HDF5 file's structure is damaged; copy it again from its source."
-        ) from error
+    while pending:
+        group = pending.pop()
+        for name in group:
+            child = _resolve(group, name, path)
+            address = h5py.h5o.get_info(child.id).addr
+            if address in seen:
+                continue  # a second hard link, possibly back to a parent
+            seen.add(address)
+            if len(seen) > _MAX_OBJECTS:
+                raise UnreadableError(f"{path} holds more than {_MAX_OBJECTS} objects.")
+            if isinstance(child, h5py.Group):
+                pending.append(child)
+            elif isinstance(child, h5py.Dataset):
+                _check_dataset(child, path)
 
 
 def _resolve(group: Any, name: str, path: Path) -> Any:

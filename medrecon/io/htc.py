@@ -6,9 +6,9 @@ cells and angles are read from the file.
 
 from __future__ import annotations
 
-import math
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.io
@@ -19,7 +19,8 @@ from medrecon.geometry import FanBeam
 from medrecon.io.plausible import check_ct_study
 from medrecon.study import Study
 
-_MAX_BYTES = 2**30
+_MAX_BYTES = 2**28
+_COMPRESSED = 15  # miCOMPRESSED
 _FIELDS = (
     "distanceSourceOrigin",
     "distanceSourceDetector",
@@ -94,9 +95,7 @@ def _structure(path: Path) -> dict[str, Any]:
     if not is_matlab(path):
         raise UnreadableError(f"{path} is not a MATLAB 5 file, or does not exist.")
     try:
-        declared = sum(8 * math.prod(shape) for _, shape, _ in scipy.io.whosmat(path))
-        if declared > _MAX_BYTES or path.stat().st_size > _MAX_BYTES:
-            raise UnreadableError(f"{path} is larger than any challenge file; it is refused.")
+        _verify(path)
         content = scipy.io.loadmat(path, simplify_cells=True)
     except UnreadableError:
         raise
@@ -108,3 +107,28 @@ def _structure(path: Path) -> dict[str, Any]:
                 break
             return value
     raise UnreadableError(f"{path} holds no CtDataFull or CtDataLimited structure.")
+
+
+def _verify(path: Path) -> None:
+    """Inflate every compressed variable once, with a cap, so that its checksum is checked.
+
+    scipy does not check it, and a damaged file can end the whole process there.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise UnreadableError(f"{path} is larger than any challenge file; it is refused.")
+    content = path.read_bytes()
+    order: Literal["big", "little"] = "big" if content[126:128] == b"MI" else "little"
+    at = 128
+    while at < len(content):
+        kind = int.from_bytes(content[at : at + 4], order)
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        if at + 8 + size > len(content):
+            raise UnreadableError(f"{path}: the MATLAB file is truncated.")
+        if kind == _COMPRESSED:
+            inflater = zlib.decompressobj()
+            inflater.decompress(content[at + 8 : at + 8 + size], _MAX_BYTES)
+            if not inflater.eof:
+                raise UnreadableError(f"{path}: a variable is damaged, or absurdly large.")
+            at += 8 + size
+        else:
+            at += 8 + size + -size % 8

@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from medrecon.errors import InconsistentError, OutputError, ResourceError, UnreadableError
@@ -160,8 +161,8 @@ def _read_header(stream: IO[bytes], path: Path) -> Any:
         kind = nib.Nifti2Header if second else nib.Nifti1Header
         if not second and start[344:347] != b"n+1":
             raise UnreadableError(f"{path} is not a single-file NIfTI image (.nii or .nii.gz).")
-        return kind(block)
-    except (OSError, EOFError, zlib.error, HeaderDataError, ValueError) as error:
+        return kind(block, check=False)  # checked here; nibabel would repair and log
+    except (OSError, EOFError, zlib.error, HeaderDataError, WrapStructError, ValueError) as error:
         if isinstance(error, UnreadableError):
             raise
         raise UnreadableError(f"{path}: the NIfTI header is damaged or truncated.") from error
@@ -210,7 +211,9 @@ def _read_voxels(stream: IO[bytes], header: Any, size: int, path: Path) -> bytes
         stream.read(offset - stream.tell())
         raw = stream.read(size)
         stream.read(1)  # at the end of the file gzip checks its sum
-    except (OSError, EOFError, zlib.error, OverflowError) as error:
+    except (OSError, EOFError, zlib.error, OverflowError, ValueError) as error:
+        if isinstance(error, UnreadableError):
+            raise
         raise UnreadableError(
             f"{path} is truncated or damaged after its header; copy it again from its source."
         ) from error
@@ -280,7 +283,10 @@ def _compare_forms(
 
 
 def _length_unit(header: Any) -> str:
-    unit = header.get_xyzt_units()[0]
+    try:
+        unit = header.get_xyzt_units()[0]
+    except KeyError:  # a code that NIfTI does not know
+        return "unknown"
     return unit if unit in _SCALE_TO_MM else "unknown"
 
 
