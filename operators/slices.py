@@ -12,7 +12,7 @@ from medrecon.operators.kernels.compile import empty, launch, to_array
 
 # Slices that go through a kernel together: innermost in memory, so that the weights of a ray
 # are worked out once for all of them and each access fills whole cache lines.
-CHUNK = 32
+CHUNK = 64
 
 
 def map_slices(

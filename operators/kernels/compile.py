@@ -7,6 +7,7 @@ They are compiled per precision at the first call and kept on disk for the next 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.errors import InconsistentError
+from medrecon.errors import InconsistentError, ResourceError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +27,7 @@ prange = numba.prange
 # One parallel region at a time: Numba's workqueue layer, the only one on some systems, aborts
 # the process on concurrent launches (test_projectors_run_in_several_python_threads).
 LAUNCH = threading.RLock()
+_PROCESSES: set[int] = set()  # that ran a kernel; a forked one inherits its parent's entry
 
 
 def kernel(function: F) -> F:
@@ -43,8 +45,16 @@ def kernel(function: F) -> F:
 
 
 def launch(function: Callable[..., None], *arguments: object) -> None:
-    """Run a kernel on as many threads as torch may use."""
+    """Run a kernel on as many threads as torch may use.
+
+    Raises
+    ------
+    ResourceError
+        If this process was forked from one that ran kernels on GNU OpenMP, whose threads do not
+        survive a fork.
+    """
     threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+    _check_fork()
     with LAUNCH:
         before = numba.get_num_threads()
         numba.set_num_threads(max(1, threads))
@@ -52,6 +62,16 @@ def launch(function: Callable[..., None], *arguments: object) -> None:
             function(*arguments)
         finally:
             numba.set_num_threads(before)
+            _PROCESSES.add(os.getpid())
+
+
+def _check_fork() -> None:
+    """Say in a sentence what Numba would answer by ending the process."""
+    if _PROCESSES and os.getpid() not in _PROCESSES and numba.threading_layer() == "omp":
+        raise ResourceError(
+            "CT projectors cannot run in a process forked after they were used; start workers "
+            "with the 'spawn' method, or set NUMBA_THREADING_LAYER=workqueue."
+        )
 
 
 def to_array(x: Tensor) -> NDArray[Any]:

@@ -41,36 +41,23 @@ def forward(volume: Array, rays: Array, sinogram: Array) -> None:
         u = t - v * columns
         r0, dr, length = rays[v, u, 1], rays[v, u, 2], rays[v, u, 3]
         total = np.zeros(slices, volume.dtype)
-        if rays[v, u, 0] > 0:
-            for j in range(nx):
-                r = r0 + dr * j
-                if r <= -1.0 or r >= ny:
-                    continue
-                i = math.floor(r)
-                f = r - i
-                if i >= 0:
-                    w = number((1.0 - f) * length)
-                    for s in range(slices):
-                        total[s] += w * volume[i, j, s]
-                if i + 1 < ny:
-                    w = number(f * length)
-                    for s in range(slices):
-                        total[s] += w * volume[i + 1, j, s]
-        else:
-            for i in range(ny):
-                r = r0 + dr * i
-                if r <= -1.0 or r >= nx:
-                    continue
-                j = math.floor(r)
-                f = r - j
-                if j >= 0:
-                    w = number((1.0 - f) * length)
-                    for s in range(slices):
-                        total[s] += w * volume[i, j, s]
-                if j + 1 < nx:
-                    w = number(f * length)
-                    for s in range(slices):
-                        total[s] += w * volume[i, j + 1, s]
+        along_x = rays[v, u, 0] > 0
+        steps, limit = (nx, ny) if along_x else (ny, nx)
+        for q in range(steps):
+            r = r0 + dr * q
+            if r <= -1.0 or r >= limit:
+                continue
+            p = math.floor(r)
+            f = r - p
+            a = number((1.0 - f) * length if p >= 0 else 0.0)
+            b = number(f * length if p + 1 < limit else 0.0)
+            low, high = max(p, 0), min(p + 1, limit - 1)
+            if along_x:
+                for s in range(slices):
+                    total[s] += a * volume[low, q, s] + b * volume[high, q, s]
+            else:
+                for s in range(slices):
+                    total[s] += a * volume[q, low, s] + b * volume[q, high, s]
         for s in range(slices):
             sinogram[v, u, s] = total[s]
 
