@@ -80,7 +80,8 @@ def simulate(
             generator=generator,
         )
         return replace(study, identity=identity)
-    return _simulate_ct(image, protocol, scanner(acquisition), generator, identity)
+    study = _simulate_ct(image, protocol, scanner(acquisition), acquisition.photons, generator)
+    return replace(study, identity=identity)
 
 
 def scanner(scan: ParallelScan | FanScan | ConeScan) -> CTGeometry:
@@ -129,8 +130,8 @@ def _simulate_ct(
     image: Volume,
     protocol: Protocol,
     geometry: CTGeometry,
+    photons: float | None,
     generator: torch.Generator,
-    identity: Identity,
 ) -> Study:
     settings = protocol.grid
     if settings is None or image.unit is not Unit.HU:
@@ -148,10 +149,11 @@ def _simulate_ct(
         (dz / refine_z, dy / REFINEMENT, dx / REFINEMENT),
         settings.center_mm,
     )
-    hu = resample(image, fine.shifted(center), outside=-1000.0).data
-    mu = hu_to_per_mm(hu, protocol.mu_water_per_mm).clamp_min(0)
+    # Nothing attenuates less than vacuum: padding and ringing below -1000 HU are cut off, in the
+    # reference too.
+    hu = resample(image, fine.shifted(center), outside=-1000.0).data.clamp_min(-1000.0)
+    mu = hu_to_per_mm(hu, protocol.mu_water_per_mm)
     y = projector(fine, geometry)(mu)
-    photons = protocol.acquisition.photons  # type: ignore[union-attr]
     y, weights = (y, None) if photons is None else _count(y, photons, generator)
     reference = hu.view(nz, refine_z, ny, REFINEMENT, nx, REFINEMENT).mean((1, 3, 5))
     return Study(
@@ -159,7 +161,6 @@ def _simulate_ct(
         geometry=geometry,
         grid=grid,
         weights=weights,
-        identity=identity,
         isocenter=center,
         reference=reference,
     )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, FanBeam, ParallelBeam
-from medrecon.grid import Grid
+from medrecon.grid import Grid, Triple
 from medrecon.io.hdf5 import open_hdf5, read_dataset
 from medrecon.io.outputs import whole_file
 from medrecon.io.plausible import check_ct_study, require_finite
@@ -79,6 +79,7 @@ def write_projections(path: Path, study: Study, *, photons: float | None = None)
         _write_geometry(file.create_group("geometry"), study.geometry)
         if study.grid is not None:
             _write_grid(file.create_group("grid"), study.grid)
+        file.attrs["isocenter_mm"] = study.isocenter
         _write_identity(file.create_group("identity"), study.identity)
 
 
@@ -119,6 +120,7 @@ def read_projections(path: Path) -> Study:
             noise_std=_number(notes, "noise_std", path) if "noise_std" in notes else None,
             identity=_read_identity(file, path),
             source=path,
+            isocenter=_read_isocenter(file, path),
             reference=_read_real(file, "reference") if "reference" in file else None,
         )
     return _checked(study, path)
@@ -245,6 +247,16 @@ def _read_identity(file: Any, path: Path) -> Identity:
         frame_of_reference_uid=frame,
         simulated=bool(file.attrs.get("simulated", False)),
     )
+
+
+def _read_isocenter(file: Any, path: Path) -> Triple:
+    if "isocenter_mm" not in file.attrs:
+        return (0.0, 0.0, 0.0)
+    values = _array(file.attrs, "isocenter_mm", path).astype(np.float64).reshape(-1)
+    if values.size != 3 or not np.isfinite(values).all():
+        raise InconsistentError(f"{path}: isocenter_mm must be three finite numbers, LPS in mm.")
+    x, y, z = values.tolist()
+    return (x, y, z)
 
 
 def _read_real(file: Any, name: str) -> Tensor:

@@ -1,0 +1,1 @@
+"""Diffusion sampling: the reverse loop, its data step, and the laws of its noise."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class SliceNoise:
         rho = self.correlation
         if rho > 0:
             fresh = math.sqrt(1 - rho**2)
-            for previous, current in zip(noise[:-1], noise[1:], strict=True):
+            for previous, current in pairwise(noise):
                 current.mul_(fresh).add_(previous, alpha=rho)
         if like.is_complex():
             noise = torch.view_as_complex(noise)

@@ -1,5 +1,9 @@
 """How an estimate is noised again: three laws from one noise level to the next.
 
+Only fresh noise is unbiased: with a white Gaussian prior its samples average to the posterior mean.
+DDIM's and DDS's laws reuse the noise that the network predicted, which belongs to its estimate
+before the data step, so their average is drawn off (``tests/sampling/test_dds.py``).
+
 All are written for ``x = x0 + sigma n`` (variance exploding).  A variance-preserving sampler is
 the same thing in other variables: ``sigma^2 = (1 - abar) / abar``.
 """

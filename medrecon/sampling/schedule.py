@@ -6,7 +6,7 @@ from medrecon.errors import InconsistentError
 
 
 def karras_sigmas(steps: int, start: float, end: float, exponent: float = 7.0) -> tuple[float, ...]:
-    r"""``steps`` noise levels from ``start`` down to ``end``, crowding towards the end.
+    r"""Return ``steps`` noise levels from ``start`` down to ``end``, crowding towards the end.
 
     .. math:: s_i = \left(s_0^{1/p} + \tfrac{i}{n-1} (s_{n-1}^{1/p} - s_0^{1/p})\right)^p
 

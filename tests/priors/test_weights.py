@@ -1,0 +1,126 @@
+"""Weights: shipped ones denoise; damaged ones are refused in one sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medrecon.errors import WeightsError
+from medrecon.io.read import read_image
+from medrecon.priors.card import Source
+from medrecon.priors.export import export_prior
+from medrecon.priors.training import TrainingPlan, train, validation_batch
+from medrecon.priors.weights import SHIPPED, load_prior, sha256, shipped_priors
+
+
+@pytest.fixture
+def copied(tmp_path):
+    folder = tmp_path / "ct_body"
+    shutil.copytree(SHIPPED / "ct_body", folder)
+    return folder
+
+
+def _refresh(folder):
+    card = json.loads((folder / "card.json").read_text())
+    card["sha256"] = sha256(folder / "weights.safetensors")
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_every_shipped_prior_loads_and_has_a_full_card():
+    names = [card.name for card in shipped_priors()]
+    assert names == ["ct_body", "mr_brain"]
+    for name in names:
+        card = load_prior(name).card
+        assert card.data
+        assert all(source.licence for source in card.data)
+        assert (SHIPPED / name / "weights.safetensors").stat().st_size < 10.5e6
+
+
+def test_the_shipped_ct_prior_denoises_a_patient_it_has_never_seen(pytestconfig):
+    image, _ = read_image(pytestconfig.rootpath / "data" / "chest_ct.nii.gz")
+    clean = (image.data[10:12].clamp(-1000, 1600) + 1000) / 1300 - 1
+    prior = load_prior("ct_body").denoiser
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.1, 0.5):
+        error = float((prior(clean + sigma * noise, sigma) - clean).square().mean())
+        assert error < 0.1 * sigma**2
+        assert 0.3 < error / prior.error_variance(sigma) < 3  # the card tells the truth
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: (f / "weights.safetensors").write_bytes(b"\0" * 50), "not those of its card"),
+        (lambda f: (f / "weights.safetensors").unlink(), "no weights.safetensors"),
+        (lambda f: (f / "card.json").write_text("{}"), "not valid"),
+        (lambda f: (f / "card.json").unlink(), "no prior"),
+    ],
+)
+def test_damaged_priors_are_refused(copied, damage, says):
+    damage(copied)
+    with pytest.raises(WeightsError, match=says):
+        load_prior(str(copied))
+
+
+def test_truncated_weights_with_a_matching_hash_are_refused(copied):
+    path = copied / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    _refresh(copied)
+    with pytest.raises(WeightsError, match="do not fit"):
+        load_prior(str(copied))
+
+
+def test_weights_with_nan_or_missing_keys_are_refused(copied):
+    path = copied / "weights.safetensors"
+    state = load_file(path)
+    key = next(iter(state))
+    save_file({**state, key: torch.full_like(state[key], float("nan"))}, path)
+    _refresh(copied)
+    with pytest.raises(WeightsError, match="NaN"):
+        load_prior(str(copied))
+    del state[key]
+    save_file(state, path)
+    _refresh(copied)
+    with pytest.raises(WeightsError, match="do not fit"):
+        load_prior(str(copied))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(WeightsError, match="ct_body"):
+        load_prior("nobody")
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_training_learns_resumes_and_exports_a_prior_that_loads(tmp_path, modality):
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(6, 1, 8, 8, generator=generator)
+    slices = torch.nn.functional.interpolate(coarse, (256, 256))[:, 0]
+    plan = TrainingPlan(
+        modality=modality,
+        minutes=0.04,
+        widths=(16, 16),
+        blocks=1,
+        pixels_per_step=2 * 64 * 64,
+        warmup_steps=1,
+        validate_every=100000,
+    )
+    held_out = validation_batch(slices, modality, 1)[..., :64, :64]
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    first = list(train(plan, slices, held_out, checkpoint))[-1]
+    again = list(train(plan, slices, held_out, checkpoint))[-1]
+    assert again.step > first.step
+    assert again.psnr[1.0] > 6.1  # above the noisy image itself: 10 log10(4 / 1)
+    card = export_prior(
+        checkpoint,
+        tmp_path / "mine",
+        plan,
+        held_out,
+        name="mine",
+        title="Squares",
+        sources=[Source(name="squares", licence="none")],
+        pixel_mm=(1.0, 1.0),
+    )
+    prior = load_prior(str(tmp_path / "mine"))
+    assert prior.card == card
