@@ -43,8 +43,11 @@ class DataTerm:
 
     def __post_init__(self) -> None:
         self.operator.codomain.check(self.measurements, "measurements")
-        if not torch.isfinite(torch.view_as_real(self.measurements).sum() if
-                              self.measurements.is_complex() else self.measurements.sum()):
+        if not torch.isfinite(
+            torch.view_as_real(self.measurements).sum()
+            if self.measurements.is_complex()
+            else self.measurements.sum()
+        ):
             raise InconsistentError(
                 "The measurements contain NaN or infinite values; mask or repair them first."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,11 @@ from medrecon.errors import InconsistentError
 
 Triple = tuple[float, float, float]
 _ORTHONORMAL_TOLERANCE = 1e-4
+
+
+def _triple(values: Iterable[float]) -> Triple:
+    a, b, c = map(float, values)
+    return a, b, c
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +71,11 @@ class Grid:
         center: Triple = (0.0, 0.0, 0.0),
     ) -> Grid:
         """Axial grid whose middle, ``index (n-1)/2``, lies at ``center`` (LPS x, y, z in mm)."""
-        origin = tuple(
+        origin = _triple(
             c - (n - 1) / 2 * d
             for c, n, d in zip(center, reversed(shape), reversed(spacing), strict=True)
         )
-        return cls(shape=shape, spacing=spacing, origin=origin)  # type: ignore[arg-type]
+        return cls(shape=shape, spacing=spacing, origin=origin)
 
     @classmethod
     def from_affine(cls, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Grid:
@@ -84,12 +90,12 @@ class Grid:
         spacing = np.linalg.norm(matrix[:3, :3], axis=0)
         if not np.all(np.isfinite(matrix)) or np.any(spacing < 1e-9):
             raise InconsistentError("The image's affine is singular or not finite.")
-        axes = (matrix[:3, :3] / spacing).T
+        along_z, along_y, along_x = (matrix[:3, :3] / spacing).T
         return cls(
             shape=shape,
-            spacing=tuple(spacing.tolist()),
-            origin=tuple(matrix[:3, 3].tolist()),
-            directions=tuple(tuple(a) for a in axes.tolist()),  # type: ignore[arg-type]
+            spacing=_triple(spacing),
+            origin=_triple(matrix[:3, 3]),
+            directions=(_triple(along_z), _triple(along_y), _triple(along_x)),
         )
 
     @property
@@ -104,7 +110,7 @@ class Grid:
     def center(self) -> Triple:
         """LPS position in mm of the middle of the grid, index ``(n-1)/2``."""
         index = [(n - 1) / 2 for n in self.shape] + [1.0]
-        return tuple((self.affine @ index)[:3].tolist())  # type: ignore[return-value]
+        return _triple((self.affine @ index)[:3])
 
     @property
     def is_axial(self) -> bool:
@@ -112,17 +118,17 @@ class Grid:
         return bool(np.allclose(np.array(self.directions), np.eye(3)[::-1], atol=1e-6))
 
     def slab(self, start: int, stop: int) -> Grid:
-        """The grid of slices ``start`` to ``stop`` (exclusive)."""
+        """Cut out slices ``start`` to ``stop`` (exclusive)."""
         first = self.affine @ [start, 0, 0, 1]
         return replace(
             self,
             shape=(stop - start, *self.shape[1:]),
-            origin=tuple(first[:3].tolist()),
+            origin=_triple(first[:3]),
         )
 
     def shifted(self, by: Triple) -> Grid:
-        """The same grid moved by ``by`` (LPS x, y, z in mm)."""
+        """Move the grid by ``by`` (LPS x, y, z in mm)."""
         return replace(
             self,
-            origin=tuple(o + d for o, d in zip(self.origin, by, strict=True)),  # type: ignore[arg-type]
+            origin=_triple(o + d for o, d in zip(self.origin, by, strict=True)),
         )

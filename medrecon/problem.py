@@ -15,10 +15,10 @@ from medrecon.calibration.noise import estimate_noise
 from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
 from medrecon.geometry import Cartesian, ConeBeam
+from medrecon.geometry.kspace import kspace_to_image
 from medrecon.grid import Grid
 from medrecon.operators.cartesian import sense_operator
 from medrecon.operators.ct import projector
-from medrecon.geometry.kspace import kspace_to_image
 from medrecon.protocol import CartesianScan, Protocol
 from medrecon.sampling_masks import cartesian_mask, undersample
 from medrecon.solvers.cg import conjugate_gradients
@@ -102,14 +102,12 @@ def ct_problem(
 
     place = grid.shifted(study.isocenter)
     name = "fdk" if isinstance(geometry, ConeBeam) else "fbp"
-    filters = {baseline.method: baseline.filter for baseline in protocol.baselines}
+    filters: dict[str, str] = {baseline.method: baseline.filter for baseline in protocol.baselines}
     return Problem(
         data=data,
         grid=place,
         direct={name: lambda: analytic(filters.get(name, "ramlak"))},
-        to_volume=lambda u: Volume(
-            per_mm_to_hu(scale * u + offset, water).cpu(), place, Unit.HU
-        ),
+        to_volume=lambda u: Volume(per_mm_to_hu(scale * u + offset, water).cpu(), place, Unit.HU),
         data_range=high - low,
         study=study,
     )
@@ -152,14 +150,13 @@ def mr_problem(
         If the study is not MR, has no grid, no calibration lines, or no signal.
     """
     acquisition = protocol.acquisition
-    if not isinstance(study.geometry, Cartesian) or not isinstance(acquisition, CartesianScan):
-        raise InconsistentError("This is a CT study; an MR protocol cannot reconstruct it.")
-    if study.grid is None:
-        raise InconsistentError("The MR study has no grid: its header says no field of view.")
-    study = retrospective(study, acquisition, seed=seed)
+    if isinstance(acquisition, CartesianScan):
+        study = retrospective(study, acquisition, seed=seed)
     geometry, grid = study.geometry, study.grid
-    assert isinstance(geometry, Cartesian)  # noqa: S101 - narrows the type, holds by construction
-    assert grid is not None  # noqa: S101
+    if not isinstance(geometry, Cartesian) or not isinstance(acquisition, CartesianScan):
+        raise InconsistentError("This is a CT study; an MR protocol cannot reconstruct it.")
+    if grid is None:
+        raise InconsistentError("The MR study has no grid: its header says no field of view.")
     kspace = study.measurements
     noise = study.noise_std or estimate_noise(kspace, geometry.mask)
     maps = estimate_maps(

@@ -61,9 +61,7 @@ Events = Generator[Event, None, Result]
 _Stage = Generator[Event, None, Tensor]
 
 
-def reconstruct(
-    study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu"
-) -> Events:
+def reconstruct(study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu") -> Events:
     """Run a protocol on a study, step by step.
 
     The generator yields :class:`Event` and returns a :class:`Result`; :func:`run` runs it to its
@@ -98,9 +96,7 @@ def reconstruct(
         stages[baseline.method] = _finish(record, problem, images[baseline.method], begin)
     if prior is not None and protocol.sampler is not None:
         begin, record = time.monotonic(), {}
-        images[RESULT] = yield from _sample(
-            prior, problem, protocol.sampler, images, seed, record
-        )
+        images[RESULT] = yield from _sample(prior, problem, protocol.sampler, images, seed, record)
         stages[RESULT] = _finish(record, problem, images[RESULT], begin)
     volumes = {name: problem.to_volume(image) for name, image in images.items()}
     report = {
@@ -215,9 +211,7 @@ def _sample(
             settings.steps, settings.sigma_start, settings.sigma_end, settings.schedule_exponent
         ),
         renoise=_law(settings.noise),
-        noise=SliceNoise(
-            spacing=problem.grid.spacing[0], length=settings.noise.correlation_mm
-        ),
+        noise=SliceNoise(spacing=problem.grid.spacing[0], length=settings.noise.correlation_mm),
         generator=torch.Generator().manual_seed(seed),
         trust=settings.trust,
     )

@@ -57,10 +57,11 @@ class TotalVariation:
 
     def _magnitude(self, d: Tensor) -> Tensor:
         axis = -1 - self.operator.domain.ndim
-        return torch.linalg.vector_norm(d, dim=axis, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(d, dim=axis, keepdim=True)
+        return length
 
     def value(self, x: Tensor) -> float:
-        """The weighted total variation."""
+        """Return ``weight`` times the total variation of ``x``."""
         return self.weight * float(self._magnitude(self.operator(x)).double().sum())
 
     def prox(self, v: Tensor, step: float) -> Tensor:

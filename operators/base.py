@@ -77,15 +77,15 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def _forward(self, x: Tensor) -> Tensor:
-        """``A x`` for a checked input ``(*batch, *domain.shape)``."""
+        """Apply A to a checked input ``(*batch, *domain.shape)``."""
 
     @abstractmethod
     def _adjoint(self, y: Tensor) -> Tensor:
-        """``A^H y`` for a checked input ``(*batch, *codomain.shape)``."""
+        """Apply the adjoint to a checked input ``(*batch, *codomain.shape)``."""
 
     @final
     def __call__(self, x: Tensor) -> Tensor:
-        """``A x``, differentiable; ``x`` has shape ``(*batch, *domain.shape)``.
+        """Apply A, differentiable; ``x`` has shape ``(*batch, *domain.shape)``.
 
         Raises
         ------
@@ -97,12 +97,12 @@ class LinearOperator(ABC):
 
     @final
     def forward(self, x: Tensor) -> Tensor:
-        """``A x``; the same as calling the operator."""
+        """Apply A; the same as calling the operator."""
         return self(x)
 
     @final
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^H y``, differentiable; ``y`` has shape ``(*batch, *codomain.shape)``."""
+        """Apply the adjoint, differentiable; ``y`` has shape ``(*batch, *codomain.shape)``."""
         self.codomain.check(y, f"input of the adjoint of {type(self).__name__}")
         return _apply(self.H, y)
 
@@ -329,6 +329,4 @@ class Scaled(LinearOperator):
         return self.operator._forward(x) * self.factor
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.operator._adjoint(y) * complex(self.factor).conjugate() if isinstance(
-            self.factor, complex
-        ) else self.operator._adjoint(y) * self.factor
+        return self.operator._adjoint(y) * self.factor.conjugate()

@@ -19,7 +19,7 @@ _G = TypeVar("_G", "ParallelBeam", "FanBeam", "ConeBeam")
 
 
 def equiangular(views: int, *, arc: float = 2 * math.pi, start: float = 0.0) -> tuple[float, ...]:
-    """``views`` angles in rad from ``start``, spread over ``arc`` with its end left out."""
+    """Spread ``views`` angles in rad over ``arc`` from ``start``, with its end left out."""
     if views < 1:
         raise InconsistentError(f"A scan needs at least one view, got {views}.")
     return tuple(start + arc * v / views for v in range(views))
@@ -27,7 +27,9 @@ def equiangular(views: int, *, arc: float = 2 * math.pi, start: float = 0.0) -> 
 
 def _select(geometry: _G, views: slice) -> _G:
     if not isinstance(views, slice):
-        raise InconsistentError(f"Views are selected by a slice such as geometry[::2], got {views}.")
+        raise InconsistentError(
+            f"Views are selected by a slice such as geometry[::2], got {views}."
+        )
     return replace(geometry, angles=geometry.angles[views])
 
 

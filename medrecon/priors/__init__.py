@@ -1,0 +1,1 @@
+"""Denoisers: trained networks with their cards, and exact priors for tests."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -45,7 +46,7 @@ def measure(model: EDM, images: Tensor, levels: Sequence[float] = LEVELS) -> tup
         noisy = images + sigma * noise
         clean = [
             model(part, torch.full((len(part),), sigma), position.expand(len(part), -1, -1, -1))
-            for part in noisy.split(4)
+            for part in torch.split(noisy, 4)
         ]
         error = float((torch.cat(clean) - images).square().mean())
         psnr = round(float(10 * torch.log10(torch.tensor(4 / error))), 2)
@@ -86,7 +87,7 @@ def export_prior(
     licence
         Of the weights.
     """
-    channels = validation.shape[1]
+    channels: Literal[1, 2] = 2 if plan.modality == "mr" else 1
     network = UNet(channels, plan.widths, plan.blocks)
     with safe_open(checkpoint, "pt") as file:
         network.load_state_dict(

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
 _GROUPS = 8
 
@@ -34,7 +34,8 @@ class _ResidualBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
-        return self.skip(x) + h  # type: ignore[no-any-return]
+        changed: Tensor = self.skip(x) + h
+        return changed
 
 
 class UNet(nn.Module):
@@ -54,6 +55,8 @@ class UNet(nn.Module):
     embedding
         Size of the noise-level embedding.
     """
+
+    frequencies: Tensor
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class UNet(nn.Module):
         Tensor
             Shape of ``x``.
         """
-        phase = 2 * math.pi * noise_label[:, None] * self.frequencies[None]  # type: ignore[index]
+        phase = 2 * math.pi * noise_label[:, None] * self.frequencies[None]
         embedding = self.embed(torch.cat([phase.sin(), phase.cos()], dim=1))
         h = self.head(F.pixel_unshuffle(torch.cat([x, position], dim=1), 2))
         skips: list[Tensor] = []
@@ -173,4 +176,5 @@ class EDM(nn.Module):
         total = (s**2 + self.sigma_data**2).sqrt()
         c_skip = (self.sigma_data / total) ** 2
         c_out = s * self.sigma_data / total
-        return c_skip * x + c_out * self.network(x / total, sigma.log() / 4, position).to(x.dtype)
+        raw: Tensor = self.network(x / total, sigma.log() / 4, position)
+        return c_skip * x + c_out * raw.to(x.dtype)

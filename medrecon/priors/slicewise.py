@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
 from medrecon.priors.network import EDM, position_channels
 
@@ -32,13 +32,13 @@ class Slicewise:
     batch: int = 8
 
     def error_variance(self, sigma: float) -> float:
-        """Validation error at ``sigma``, interpolated; see :func:`interpolate_error`."""
+        """Interpolate the validation error at ``sigma``; see :func:`interpolate_error`."""
         return interpolate_error(self.levels, sigma)
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Denoise ``x`` (z, y, x), real for a 1-channel and complex for a 2-channel network."""
         channels = torch.view_as_real(x).movedim(-1, 1) if x.is_complex() else x[:, None]
-        clean = torch.cat([self._slices(part, sigma) for part in channels.split(self.batch)])
+        clean = torch.cat([self._slices(part, sigma) for part in torch.split(channels, self.batch)])
         if x.is_complex():
             return torch.view_as_complex(clean.movedim(1, -1).contiguous())
         return clean[:, 0]
@@ -53,7 +53,8 @@ class Slicewise:
         padded = F.pad(x, pad, mode="replicate")
         where = F.pad(position[None], pad, mode="replicate").expand(len(x), -1, -1, -1)
         level = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
-        return self.model(padded, level, where)[..., :height, :width]
+        clean: Tensor = self.model(padded, level, where)
+        return clean[..., :height, :width]
 
 
 def interpolate_error(levels: Sequence[tuple[float, float]], sigma: float) -> float:

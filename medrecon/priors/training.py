@@ -153,7 +153,7 @@ def validate(model: EDM, images: Tensor) -> dict[float, float]:
         clean = torch.cat(
             [
                 model(part, torch.full((len(part),), sigma), position.expand(len(part), -1, -1, -1))
-                for part in noisy.split(4)
+                for part in torch.split(noisy, 4)
             ]
         )
         scores[sigma] = round(float(10 * torch.log10(4 / ((clean - images) ** 2).mean())), 2)

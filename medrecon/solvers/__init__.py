@@ -1,0 +1,1 @@
+"""Solvers of weighted least squares: conjugate gradients, ADMM, preconditioners, norms."""

@@ -20,7 +20,7 @@ class Split:
 
     @classmethod
     def at(cls, regularizer: Regularizer, u: Tensor) -> Split:
-        """The state in which ``d = K u`` and nothing has been learnt yet."""
+        """Start where ``d = K u`` and nothing has been learnt yet."""
         d = regularizer.operator(u)
         return cls(d, d.new_zeros(d.shape))
 

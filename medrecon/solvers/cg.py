@@ -154,11 +154,10 @@ def conjugate_gradients(
         Value, iterations, residual and how it ended.
     """
     x = torch.zeros_like(b) if start is None else start
-    iterates = cg_iterates(
-        system, b, x, blocks=blocks, preconditioner=preconditioner, unit=unit
-    )
+    iterates = cg_iterates(system, b, x, blocks=blocks, preconditioner=preconditioner, unit=unit)
     outcome, residual, iteration = Outcome.MAX_ITERATIONS, float("inf"), 0
-    for iteration in range(1, max_iterations + 1):
+    while iteration < max_iterations:
+        iteration += 1
         iterate = next(iterates)
         x, residual = iterate.value, float(iterate.residual.max())
         if residual <= tolerance:

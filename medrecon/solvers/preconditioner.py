@@ -133,9 +133,9 @@ def circulant_preconditioner(curve: Curvature, added: Tensor | float, blocks: in
     r"""Invert ``S C' S`` with the diagonal S and the circulant C' closest to ``G + added``.
 
     :math:`S^2 = \mathrm{diag}(G) + \bar a` and
-    :math:`C' = (\bar v\,C + a) / (\bar v\,\bar C + \bar a)`; exact for an unweighted shift-invariant
-    operator and for a dominating ``added``.  ``blocks`` is that of the whole system: one coupled
-    along z by a regulariser is transformed along z, too.
+    :math:`C' = (\bar v\,C + a) / (\bar v\,\bar C + \bar a)`; exact for an unweighted
+    shift-invariant operator and for a dominating ``added``.  ``blocks`` is that of the whole
+    system: one coupled along z by a regulariser is transformed along z, too.
     """
     spectrum = curve.spectrum
     axes = tuple(range(blocks, spectrum.ndim))
@@ -152,7 +152,8 @@ def circulant_preconditioner(curve: Curvature, added: Tensor | float, blocks: in
     diagonal = (curve.diagonal + extra_mean).rsqrt()
 
     def apply(r: Tensor) -> Tensor:
-        filtered = torch.fft.ifftn(inverse * torch.fft.fftn(diagonal * r, dim=axes), dim=axes)
+        transformed = torch.fft.fftn(diagonal * r, dim=axes)
+        filtered: Tensor = torch.fft.ifftn(inverse * transformed, dim=axes)
         return diagonal * (filtered if r.is_complex() else filtered.real)
 
     return apply
