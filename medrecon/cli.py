@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -31,6 +31,7 @@ EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_CHECKPOINT = "checkpoint.safetensors"
 _PLANES = ("axial", "coronal", "sagittal")
 _PLAIN_SECONDS = 10.0  # between two progress lines where there is no terminal
 
@@ -229,10 +230,16 @@ def train(
         Path, typer.Option(help="HDF5 slices of other patients, to measure the denoising.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Checkpoint (.safetensors); resumed if there.")
+        Path, typer.Option("--output", "-o", help="Prior folder to make; resumed if there.")
     ],
     modality: Annotated[str, typer.Option(help="ct or mr.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="How long; the schedule follows.")],
+    name: Annotated[str, typer.Option(help="Default: the folder's name.")] = "",
+    title: Annotated[str, typer.Option(help="What it is for. Default: the name.")] = "",
+    sources: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="List of {name, licence, citation} of the data."),
+    ] = None,
     widths: Annotated[str, typer.Option(help="Channels per level of the network.")] = "48,96,160",
     blocks: Annotated[int, typer.Option(min=1, max=16, help="Blocks per level.")] = 2,
     learning_rate: Annotated[float, typer.Option(min=1e-7, max=1.0, help="Peak rate.")] = 8e-4,
@@ -240,35 +247,54 @@ def train(
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
 ) -> None:
-    """Train a slice prior; prints loss and denoising PSNR as it goes."""
-    if modality not in ("ct", "mr"):
-        raise UsageError(f"--modality {modality!r}: use ct or mr.")
-    if not output.parent.is_dir():
-        raise OutputError(f"the folder {output.parent} does not exist; create it first.")
+    """Train a slice prior; prints loss and denoising PSNR, and leaves a folder to use as prior."""
+    kind = _modality(modality)
+    levels = _widths(widths)
+    _prior_folder_to_make(output)
     paths = [_existing(slices), _existing(validation)]
 
     from medrecon.devices import resolve_device
+    from medrecon.io.slices import read_pixel_range, read_slices
     from medrecon.priors import training
+    from medrecon.priors.card import Source, read_sources
+    from medrecon.priors.export import UNKNOWN_LIMITATIONS, export_prior
 
     plan = training.TrainingPlan(
-        modality=modality,
+        modality=kind,
         minutes=minutes,
-        widths=_widths(widths),
+        widths=levels,
         blocks=blocks,
+        sigma_data=training.SIGMA_DATA[kind],
         learning_rate=learning_rate,
         pixels_per_step=pixels_per_step,
         seed=seed,
     )
     where = resolve_device(device)
-    data, held_out = (training.read_slices(path, modality) for path in paths)
-    batch = training.validation_batch(held_out, modality)
-    for progress in training.train(plan, data, batch, output, where):
+    known = read_sources(_existing(sources)) if sources else ()
+    pixel_mm = read_pixel_range(slices)
+    data, held_out = (read_slices(path, kind) for path in paths)
+    batch = training.validation_batch(held_out, kind)
+    checkpoint = _make_folder(output) / _CHECKPOINT
+    for progress in training.train(plan, data, batch, checkpoint, where):
         scores = " ".join(f"{sigma:g}:{psnr:.2f}" for sigma, psnr in progress.psnr.items())
         _say(
             f"step {progress.step}, {progress.seconds:.0f} s, loss {progress.loss:.4f}, "
             f"PSNR in dB at sigma {scores}"
         )
-    _say(str(output))
+    name = name or output.resolve().name
+    export_prior(
+        checkpoint,
+        output,
+        plan,
+        batch,
+        name=name,
+        title=title or name,
+        sources=known or (Source(name=slices.name, licence="not stated"),),
+        pixel_mm=pixel_mm,
+        licence="not stated; see the licences of the data",
+        limitations=UNKNOWN_LIMITATIONS,
+    )
+    _say(f"{output}: prior {name}; use it with --set prior.name={output}")
 
 
 @app.command()
@@ -407,11 +433,40 @@ def _free_file(path: Path, overwrite: bool) -> None:
         raise OutputError(f"the folder {path.parent} does not exist; create it first.")
 
 
+def _modality(text: str) -> Literal["ct", "mr"]:
+    kinds: dict[str, Literal["ct", "mr"]] = {"ct": "ct", "mr": "mr"}
+    if text not in kinds:
+        raise UsageError(f"--modality {text!r}: use ct or mr.")
+    return kinds[text]
+
+
 def _widths(text: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and 8 <= int(part) <= 4096 for part in parts):
-        raise UsageError(f"--widths {text!r}: expected whole numbers such as 48,96,160.")
-    return tuple(int(part) for part in parts)
+    whole = all(part.strip().isdecimal() and len(part) <= 6 for part in parts)
+    widths = tuple(int(part) for part in parts) if whole else ()
+    if not 1 <= len(widths) <= 6 or not all(8 <= n <= 4096 and n % 8 == 0 for n in widths):
+        raise UsageError(
+            f"--widths {text!r}: expected up to six multiples of 8, such as 48,96,160."
+        )
+    return widths
+
+
+def _prior_folder_to_make(path: Path) -> None:
+    """Accept a free name, an empty folder, or one with a checkpoint to go on from."""
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist; create it first.")
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; a prior is a folder, choose another name.")
+    if path.is_dir() and any(path.iterdir()) and not (path / _CHECKPOINT).is_file():
+        raise OutputError(f"{path} holds no {_CHECKPOINT} to go on from; choose another name.")
+
+
+def _make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be made: {error.strerror}.") from None
+    return path
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:

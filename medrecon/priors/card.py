@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from medrecon.errors import WeightsError
+from medrecon.errors import UnreadableError, WeightsError
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -67,8 +67,8 @@ class Card(_Part):
     intensity: Intensity
     sigma_data: Annotated[float, Field(gt=0)]
     sigma_range: tuple[float, float]
-    pixel_mm: tuple[float, float]
-    """Range of pixel sizes in the training data."""
+    pixel_mm: tuple[float, float] | None
+    """Range of pixel sizes in the training data; null where not known."""
     validation: tuple[Level, ...]
     training: str
     data: tuple[Source, ...]
@@ -97,6 +97,26 @@ def read_card(folder: Path) -> Card:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise WeightsError(
             f"The card of prior {folder.name!r} is not valid at {where}: {first['msg']}."
+        ) from None
+
+
+def read_sources(path: Path) -> tuple[Source, ...]:
+    """Read a JSON list of training data, ``[{"name": ..., "licence": ..., "citation": ...}]``.
+
+    Raises
+    ------
+    UnreadableError
+        If it is missing or something else.
+    """
+    try:
+        return TypeAdapter(tuple[Source, ...]).validate_json(path.read_bytes())
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its start"
+        raise UnreadableError(
+            f"{path} is no list of sources, at {where}: {first['msg']}."
         ) from None
 
 

@@ -21,6 +21,11 @@ _INTENSITY = {
     "ct": Intensity(window_hu=(-1000.0, 1600.0)),
     "mr": Intensity(percentile=99.5),
 }
+UNKNOWN_LIMITATIONS = (
+    "Knows what its training data show and nothing else. It can invent structure where the "
+    "measurements do not decide. Research use, not for diagnosis."
+)
+"""For priors of which nobody has said more."""
 _LIMITATIONS = {
     "ct": (
         "Trained on axial slices of adult chest, abdomen and head at 1 to 2 mm pixels; metal, "
@@ -63,8 +68,9 @@ def export_prior(
     name: str,
     title: str,
     sources: Sequence[Source],
-    pixel_mm: tuple[float, float],
+    pixel_mm: tuple[float, float] | None,
     licence: str = "Apache-2.0; see the licences of the data",
+    limitations: str | None = None,
 ) -> Card:
     """Write ``weights.safetensors`` (float16) and ``card.json`` of a checkpoint's averaged weights.
 
@@ -83,9 +89,11 @@ def export_prior(
     sources
         Training data and licences.
     pixel_mm
-        Smallest and largest pixel of the training data, mm.
+        Smallest and largest pixel of the training data, mm; ``None`` where not known.
     licence
         Of the weights.
+    limitations
+        What the prior does not know; ``None``: those of the shipped prior of its modality.
     """
     channels: Literal[1, 2] = 2 if plan.modality == "mr" else 1
     network = UNet(channels, plan.widths, plan.blocks)
@@ -115,7 +123,7 @@ def export_prior(
         ),
         data=tuple(sources),
         licence=licence,
-        limitations=_LIMITATIONS[plan.modality],
+        limitations=limitations or _LIMITATIONS[plan.modality],
         sha256=save_weights(network, folder),
     )
     write_card(card, folder)

@@ -8,24 +8,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-import h5py
-import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from medrecon.errors import InconsistentError, OutputError, WeightsError
 from medrecon.priors.network import EDM, UNet, position_channels
 
 VALIDATION_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+SIGMA_DATA = {"ct": 0.45, "mr": 0.25}
+"""Deviation of typical clean slices in the prior's range, by modality."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
     """What to train and for how long; the schedule follows the clock, so a run ends on time."""
 
-    modality: str
+    modality: Literal["ct", "mr"]
     minutes: float
     widths: tuple[int, ...] = (48, 96, 160)
     blocks: int = 2
@@ -48,23 +50,6 @@ class Progress:
     seconds: float
     loss: float
     psnr: dict[float, float] = field(default_factory=dict)
-
-
-def read_slices(path: Path, modality: str) -> Tensor:
-    """Read training slices and map them to the prior's range.
-
-    CT (``hu``): [-1000, 1600] HU to [-1, 1].  MR (``magnitude``): the 99.5th percentile to 1.
-
-    Returns
-    -------
-    Tensor
-        float32, shape ``(slices, y, x)``.
-    """
-    with h5py.File(path) as file:
-        if modality == "ct":
-            hu = file["hu"][:].astype(np.float32)
-            return torch.from_numpy((np.clip(hu, -1000, 1600) + 1000) / 1300 - 1)
-        return torch.from_numpy(file["magnitude"][:].astype(np.float32) / 1000)
 
 
 def smooth_phase(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -133,12 +118,13 @@ class PatchSampler:
 
 
 def validation_batch(slices: Tensor, modality: str, count: int = 16) -> Tensor:
-    """Every ninth slice, at most ``count``; MR slices get a fixed smooth phase."""
+    """Take every ninth slice, at most ``count``; MR slices get a fixed smooth phase."""
     chosen = slices[::9][:count]
     if modality == "ct":
         return chosen[:, None]
     generator = torch.Generator().manual_seed(1)
-    phases = torch.stack([smooth_phase((256, 256), generator) for _ in chosen])
+    shape = (chosen.shape[-2], chosen.shape[-1])
+    phases = torch.stack([smooth_phase(shape, generator) for _ in chosen])
     return torch.stack([chosen * phases.cos(), chosen * phases.sin()], dim=1)
 
 
@@ -185,8 +171,21 @@ def _save(path: Path, model: EDM, ema: EDM, optimizer: torch.optim.AdamW, step: 
         tensors[f"m.{i}"] = state["exp_avg"].contiguous()
         tensors[f"v.{i}"] = state["exp_avg_sq"].contiguous()
     part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step)})
-    part.replace(path)
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step)})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"The checkpoint {path} cannot be written: {error}.") from None
+
+
+def _resume(path: Path, model: EDM, ema: EDM, optimizer: torch.optim.AdamW) -> int:
+    try:
+        return _load(path, model, ema, optimizer)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
+        raise WeightsError(
+            f"The checkpoint {path} is damaged or of another network; give its widths and blocks, "
+            "or choose another output."
+        ) from None
 
 
 def _load(path: Path, model: EDM, ema: EDM, optimizer: torch.optim.AdamW) -> int:
@@ -223,15 +222,30 @@ def train(
         A safetensors file; where it exists the run resumes from it (with a fresh clock).
     device
         Where to train.
+
+    Raises
+    ------
+    InconsistentError
+        If the validation images do not fit the network's stride.
+    WeightsError
+        If the checkpoint is damaged or of another network.
+    OutputError
+        If the checkpoint cannot be written.
     """
     torch.manual_seed(plan.seed)
     generator = torch.Generator().manual_seed(plan.seed)
     channels = 2 if plan.modality == "mr" else 1
     model = EDM(UNet(channels, plan.widths, plan.blocks), plan.sigma_data).to(device)
+    stride, image = model.network.stride, tuple(validation.shape[-2:])
+    if any(n % stride for n in image):
+        raise InconsistentError(
+            f"Validation slices of {image[0]} x {image[1]} pixels do not fit a network of "
+            f"{len(plan.widths)} levels; pad or crop them to multiples of {stride}."
+        )
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, betas=(0.9, 0.99))
-    step = _load(checkpoint, model, ema, optimizer) if checkpoint.exists() else 0
+    step = _resume(checkpoint, model, ema, optimizer) if checkpoint.exists() else 0
     first = step
     sampler = PatchSampler(slices, plan.modality, generator)
     start, loss_mean = time.monotonic(), float("nan")
