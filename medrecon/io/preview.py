@@ -27,7 +27,8 @@ def write_preview(
 
     Lengths are to scale (mm), anterior is up in the axial plane and superior in the others; the
     patient's left is on the right, as radiologists look at it.  An oblique volume is shown along
-    its own axes, which are named by the nearest direction.
+    its own axes, which are named by the nearest direction.  Of single slices only the axial plane
+    is drawn.
 
     Parameters
     ----------
@@ -55,15 +56,19 @@ def write_preview(
         raise InconsistentError(f"A preview shows 1 to {_MAX_METHODS} volumes, got {len(volumes)}.")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InconsistentError(f"A preview's window must have low < high, got {low} and {high}.")
-    rows = [_planes(nearest_axial(volume)) for volume in volumes.values()]
-    widths = [max(row[i].width for row in rows) for i in range(3)]
+    axial = [nearest_axial(volume) for volume in volumes.values()]
+    shown = 3 if any(volume.grid.shape[0] > 1 for volume in axial) else 1
+    rows = [_planes(volume)[:shown] for volume in axial]
+    widths = [max(row[i].width for row in rows) for i in range(shown)]
     heights = [max(plane.height for plane in row) for row in rows]
     scale = _ROW_INCHES / max(heights)
     figure = Figure(
         figsize=(max(sum(widths) * scale, 4.0), sum(heights) * scale + 0.5), facecolor="black"
     )
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), 3, squeeze=False, width_ratios=widths, height_ratios=heights)
+    axes = figure.subplots(
+        len(rows), shown, squeeze=False, width_ratios=widths, height_ratios=heights
+    )
     for line, name, row in zip(axes, volumes, rows, strict=True):
         for ax, plane in zip(line, row, strict=True):
             _draw(ax, plane, low, high)
