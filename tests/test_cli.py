@@ -301,6 +301,18 @@ def test_our_warnings_are_one_line_and_others_are_silent(medrecon_, monkeypatch)
     assert medrecon_("protocols") == (0, "", ["medrecon: warning: look here"])
 
 
+def test_what_a_reader_warns_of_is_one_line(medrecon_, tmp_path):
+    kspace = np.ones((2, 16, 16), np.complex64)
+    kspace[:, 8, 8] = 20
+    np.save(tmp_path / "k.npy", kspace)
+    code, out, err = medrecon_("validate", "mr_cartesian_r4", tmp_path / "k.npy")
+    assert code == 0
+    assert "fits mr_cartesian_r4" in out
+    assert len(err) == 1
+    assert err[0].startswith("medrecon: warning: ")
+    assert "no geometry" in err[0]
+
+
 def test_ctrl_c_and_terminate_have_their_codes():
     code = (
         "import os, signal, sys, time; from medrecon import cli, protocol_files\n"
