@@ -18,7 +18,8 @@ from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner, 
 
 _INNER_ITERATIONS = 6
 _INNER_TOLERANCE = 0.05
-_PENALTY = 10.0
+_PENALTY = 5.0
+_RELAXATION = 1.7
 _CONVERGED = 2e-5
 
 
@@ -113,7 +114,9 @@ def total_variation(
     u = torch.zeros_like(data.rhs) if start is None else start
     split = Split.at(regularizer, u)
     for index in range(1, iterations + 1):
-        solution, split = admm_step(data.gram, data.rhs, regularizer, rho, u, split, solve)
+        solution, split = admm_step(
+            data.gram, data.rhs, regularizer, rho, u, split, solve, _RELAXATION
+        )
         change = float((solution.value - u).norm() / solution.value.norm().clamp_min(1e-30))
         u = solution.value
         yield Progress(index, u, change)
