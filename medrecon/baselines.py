@@ -16,7 +16,7 @@ from medrecon.solvers.admm import Split, admm_step
 from medrecon.solvers.cg import Map, Solution, cg_iterates, conjugate_gradients
 from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner, difference_spectrum
 
-_INNER_ITERATIONS = 6
+_INNER_ITERATIONS = 12
 _INNER_TOLERANCE = 0.05
 _PENALTY = 5.0
 _RELAXATION = 1.7
