@@ -316,6 +316,8 @@ def test_what_a_reader_warns_of_is_one_line(medrecon_, tmp_path):
 def test_ctrl_c_and_terminate_have_their_codes():
     code = (
         "import os, signal, sys, time; from medrecon import cli, protocol_files\n"
+        # a job started in the background inherits an ignored SIGINT
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait():\n"
         "    print('ready', flush=True); time.sleep(60)\n"
         "protocol_files.shipped_protocols = wait\n"
@@ -323,12 +325,12 @@ def test_ctrl_c_and_terminate_have_their_codes():
         "cli.main()\n"
     )
     for sent, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        os.kill(process.pid, sent)
-        _, err = process.communicate(timeout=60)
+        ) as process:
+            assert process.stdout.readline() == "ready\n"
+            os.kill(process.pid, sent)
+            _, err = process.communicate(timeout=70)
         assert process.returncode == expected, err
         assert "Traceback" not in err
 
