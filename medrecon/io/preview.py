@@ -18,6 +18,7 @@ from medrecon.volume import Volume
 _ROW_INCHES = 3.0
 _DPI = 110
 _MAX_METHODS = 16
+_THICK = 4  # slices from which coronal and sagittal planes show anything
 
 
 def write_preview(
@@ -27,8 +28,8 @@ def write_preview(
 
     Lengths are to scale (mm), anterior is up in the axial plane and superior in the others; the
     patient's left is on the right, as radiologists look at it.  An oblique volume is shown along
-    its own axes, which are named by the nearest direction.  Of single slices only the axial plane
-    is drawn.
+    its own axes, which are named by the nearest direction.  Of stacks of fewer than four slices
+    only the axial plane is drawn.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def write_preview(
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InconsistentError(f"A preview's window must have low < high, got {low} and {high}.")
     axial = [nearest_axial(volume) for volume in volumes.values()]
-    shown = 3 if any(volume.grid.shape[0] > 1 for volume in axial) else 1
+    shown = 3 if any(volume.grid.shape[0] >= _THICK for volume in axial) else 1
     rows = [_planes(volume)[:shown] for volume in axial]
     widths = [max(row[i].width for row in rows) for i in range(shown)]
     heights = [max(plane.height for plane in row) for row in rows]
