@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "geometry": {"errors", "geometry"},
     "volume": {"errors", "grid"},
     "study": {"errors", "grid", "geometry"},
-    "protocol": set(),
+    "protocol": {"protocol"},
     "yaml_loader": {"errors"},
     "protocol_files": {"errors", "protocol", "yaml_loader", "protocols"},
     "operators": {"arrays", "errors", "grid", "geometry", "operators"},
