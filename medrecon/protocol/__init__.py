@@ -1,0 +1,41 @@
+"""What to do with a scan: a frozen tree of settings, every field with its unit in its name.
+
+The tree holds no tensors and no data.  :func:`medrecon.protocol_files.load_protocol` reads it from
+strict YAML.
+"""
+
+from medrecon.protocol.methods import METHODS, Baseline
+from medrecon.protocol.sampling import ConjugateGradients, Noise, Prior, Sampler, TVz
+from medrecon.protocol.scans import (
+    CartesianScan,
+    ConeScan,
+    CTScan,
+    FanScan,
+    HelicalScan,
+    ParallelRowsScan,
+    ParallelScan,
+    VectorsScan,
+)
+from medrecon.protocol.whole import GridSettings, Output, Preview, Protocol
+
+__all__ = [
+    "METHODS",
+    "Baseline",
+    "CTScan",
+    "CartesianScan",
+    "ConeScan",
+    "ConjugateGradients",
+    "FanScan",
+    "GridSettings",
+    "HelicalScan",
+    "Noise",
+    "Output",
+    "ParallelRowsScan",
+    "ParallelScan",
+    "Preview",
+    "Prior",
+    "Protocol",
+    "Sampler",
+    "TVz",
+    "VectorsScan",
+]
