@@ -97,8 +97,11 @@ class Scan:
     def _vectors(self, name: str) -> None:
         """One vector per view."""
         given = getattr(self, name)
-        array = np.array(given, np.float64).reshape(-1, 3) if len(given) else np.zeros((0, 3))
-        if not np.isfinite(array).all() or len(array) != len(given):
+        try:
+            array = np.array(given, np.float64).reshape(len(given), 3)
+        except (TypeError, ValueError):  # ragged, or not three each
+            array = np.full((1, 3), np.nan)
+        if not np.isfinite(array).all():
             raise InconsistentError(
                 f"{type(self).__name__}.{name} needs three finite numbers (x, y, z) per view, mm."
             )

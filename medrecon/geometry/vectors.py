@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,7 +68,7 @@ class _Vectors(Scan):
     def translated(self, by: Vector | Sequence[Vector]) -> Self:
         """Move source and detector by a vector, or by one per view (jitter); LPS mm."""
         shift = np.broadcast_to(np.array(by, np.float64), (self.views, 3))
-        moved = {"detectors": _tuples(np.array(self.detectors) + shift)}
+        moved: dict[str, Any] = {"detectors": _tuples(np.array(self.detectors) + shift)}
         if self.BEAM == "sources":
             moved["sources"] = _tuples(np.array(getattr(self, self.BEAM)) + shift)
         return replace(self, **moved)
@@ -82,13 +82,11 @@ class _Vectors(Scan):
             np.broadcast_to(unit(np.array(axis, np.float64)), (self.views, 3)),
             np.broadcast_to(np.asarray(angle, np.float64), (self.views,)),
         )
-        return replace(
-            self,
-            **{
-                name: _tuples(np.einsum("vij,vj->vi", R, np.array(getattr(self, name))))
-                for name in self.PER_VIEW
-            },
-        )
+        turned: dict[str, Any] = {
+            name: _tuples(np.einsum("vij,vj->vi", R, np.array(getattr(self, name))))
+            for name in self.PER_VIEW
+        }
+        return replace(self, **turned)
 
     def detector_shifted(self, *, columns: ArrayLike = 0.0, rows: ArrayLike = 0.0) -> Self:
         """Move the detector along its rows and columns by mm, the same or one per view."""
@@ -116,7 +114,7 @@ class _Vectors(Scan):
             u, v = np.einsum("vij,vj->vi", R, u), np.einsum("vij,vj->vi", R, v)
         return replace(self, column_steps=_tuples(u), row_steps=_tuples(v))
 
-    def _poses(self, towards: Array) -> dict[str, Array]:
+    def _poses(self, towards: Array) -> dict[str, Any]:
         """Fields of :class:`Frames` that do not depend on the beam; ``towards`` the source."""
         u, v = np.array(self.column_steps), np.array(self.row_steps)
         normal = unit(np.cross(u, v))
@@ -306,7 +304,7 @@ class ParallelVectors(_Vectors):
         )
 
 
-def _pose(frames: Frames) -> dict[str, object]:
+def _pose(frames: Frames) -> dict[str, Any]:
     """Detector fields at the array's middle; on a cylinder its rows turn with the arc."""
     middle = frames.cells((frames.rows - 1) / 2, (frames.columns - 1) / 2)
     u = frames.u
