@@ -40,8 +40,8 @@ class Study:
     Parameters
     ----------
     measurements
-        CT: line integrals (dimensionless), float32, ``(z, views, columns)`` for parallel and fan
-        beam, ``(views, rows, columns)`` for cone beam.
+        CT: line integrals (dimensionless), float32, ``(z, views, columns)`` for geometries of
+        slices, ``(views, rows, columns)`` for those of a detector with rows.
         MR: centred k-space, complex64, ``(z, coils, y, x)`` for 2D or ``(coils, z, y, x)`` for 3D
         encoding, zero where not sampled, coils prewhitened where the noise was measured.
     geometry
@@ -64,6 +64,9 @@ class Study:
     reference
         The truth, where the study was simulated or is retrospectively undersampled, as a real
         tensor ``(z, y, x)`` in HU (CT) or arbitrary unit (MR); ``None`` otherwise.
+    mu_water
+        CT: attenuation of water in 1/mm that the scanner states for its spectrum; the protocol's
+        value serves where it is ``None``.
     """
 
     measurements: Tensor
@@ -75,6 +78,7 @@ class Study:
     source: Path | None = None
     isocenter: Triple = (0.0, 0.0, 0.0)
     reference: Tensor | None = None
+    mu_water: float | None = None
 
     @property
     def modality(self) -> str:
