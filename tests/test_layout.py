@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "yaml_loader": {"errors"},
     "protocol_files": {"errors", "protocol", "yaml_loader", "protocols"},
     "operators": {"arrays", "errors", "grid", "geometry", "operators"},
+    "physics": {"arrays", "errors", "grid", "geometry", "physics", "study", "units"},
 }
 MUST_NOT_IMPORT = {
     "priors": {"operators", "solvers", "sampling", "io", "reconstruct", "cli"},
