@@ -20,7 +20,9 @@ class _Scan(Settings):
     """Deviation of the electronic noise in quanta, for ``simulate`` and the weights."""
 
 
-class _Columns(_Scan):
+class Columns(_Scan):
+    """Columns of the detector."""
+
     columns: Count
     column_spacing_mm: Positive
     """On the detector; an arc length where the detector is curved."""
@@ -33,7 +35,9 @@ class _Columns(_Scan):
         return self
 
 
-class _Rows(Settings):
+class Rows(Settings):
+    """Rows of the detector, along +z."""
+
     rows: Count
     row_spacing_mm: Positive
     row_offset_mm: Finite = 0.0
@@ -44,14 +48,18 @@ class _Rows(Settings):
         return self
 
 
-class _Arc(Settings):
+class Arc(Settings):
+    """Views that divide an arc evenly."""
+
     views: Count
     arc_deg: Positive = 360.0
     """Arc that the views divide evenly; its end is left out."""
     start_deg: Finite = 0.0
 
 
-class _Divergent(_Columns):
+class Divergent(Columns):
+    """Rays from a focal spot onto a flat or curved detector."""
+
     source_to_axis_mm: Positive
     source_to_detector_mm: Positive
     detector_radius_mm: Positive | None = None
@@ -69,19 +77,27 @@ class _Divergent(_Columns):
 
     @model_validator(mode="after")
     def _detector_wraps_less_than_half(self) -> Self:
-        if self.detector_radius_mm is None:
+        radius = self.detector_radius_mm
+        if radius is None:
             return self
+        if radius <= self.source_to_detector_mm / 2:
+            raise ValueError(
+                f"detector_radius_mm: {radius:g} mm must exceed half of source_to_detector_mm "
+                f"({self.source_to_detector_mm:g} mm), null is a flat detector"
+            )
         half = self.columns * self.column_spacing_mm / 2 + abs(self.column_offset_mm)
-        reach = half / self.detector_radius_mm
+        reach = half / radius
         if reach >= math.pi / 2:
             raise ValueError(
                 f"detector_radius_mm: the detector reaches {math.degrees(reach):.0f} degrees "
-                f"around its centre at {self.detector_radius_mm:g} mm, it has to stay below 90"
+                f"around its centre at {radius:g} mm, it has to stay below 90"
             )
         return self
 
 
-class _FocalSpot(Settings):
+class FocalSpot(Settings):
+    """A focal spot that is deflected from view to view."""
+
     focal_spot_mm: Annotated[tuple[Shift, ...], Field(strict=False, max_length=64)] = ()
     """Flying focal spot: shifts (tangential, radial, axial) that repeat from view to view, the
     detector staying where it is."""
@@ -94,31 +110,31 @@ def _offset_within(offset: float, width: float, axis: str) -> None:
         )
 
 
-class ParallelScan(_Columns, _Arc):
+class ParallelScan(Columns, Arc):
     """Parallel beam, slice by slice."""
 
     kind: Literal["parallel"]
 
 
-class ParallelRowsScan(_Rows, _Columns, _Arc):
+class ParallelRowsScan(Rows, Columns, Arc):
     """Parallel beam onto a detector with rows."""
 
     kind: Literal["parallel3d"]
 
 
-class FanScan(_Divergent, _Arc):
+class FanScan(Divergent, Arc):
     """Fan beam, flat or curved detector, slice by slice."""
 
     kind: Literal["fan"]
 
 
-class ConeScan(_FocalSpot, _Divergent, _Rows, _Arc):
+class ConeScan(FocalSpot, Divergent, Rows, Arc):
     """Cone beam on a circle or a part of it, flat or curved detector."""
 
     kind: Literal["cone"]
 
 
-class HelicalScan(_FocalSpot, _Divergent, _Rows):
+class HelicalScan(FocalSpot, Divergent, Rows):
     """Cone beam on a helix around z whose middle is the middle of the scanner."""
 
     kind: Literal["helical"]
