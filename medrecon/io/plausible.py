@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
-from medrecon.geometry import ConeBeam, CTGeometry
+from medrecon.geometry import CTGeometry, SliceGeometry
 from medrecon.study import Study
 
 _MAX_ANGLE = 8 * math.pi  # rad; four turns of a circular scan, or degrees taken for rad
@@ -56,8 +56,10 @@ def require_finite(values: Tensor, path: Path, name: str) -> None:
 
 
 def _check_geometry(geometry: CTGeometry, path: Path) -> None:
+    if not hasattr(geometry, "angles"):
+        return  # said view by view; ConeVectors and ParallelVectors check themselves
     largest = max(abs(angle) for angle in geometry.angles)
-    if largest > _MAX_ANGLE:
+    if largest > _MAX_ANGLE and not getattr(geometry, "heights", ()):  # a helix may go on turning
         raise InconsistentError(
             f"{path}: a view angle of {largest:.1f} rad is more than four turns; "
             "the angles seem to be degrees."
@@ -71,8 +73,8 @@ def _check_geometry(geometry: CTGeometry, path: Path) -> None:
 
 
 def _check_shape(measurements: Tensor, geometry: CTGeometry, path: Path) -> None:
-    views, columns = len(geometry.angles), geometry.columns
-    if isinstance(geometry, ConeBeam):
+    views, columns = geometry.views, geometry.columns
+    if not isinstance(geometry, SliceGeometry):
         expected, words = (views, geometry.rows, columns), "(views, rows, columns)"
         fits = tuple(measurements.shape) == expected
     else:

@@ -1,12 +1,13 @@
 """Our own measurement file: one HDF5 file that says everything about a scan.
 
-The layout is documented in docs/file-formats.md ("medrecon-study, version 1").  It holds CT
+The layout is documented in docs/file-formats.md ("medrecon-study").  It holds CT
 projections with their full geometry, or Cartesian k-space with its mask, so that simulated scans
 carry their truth and measured ones need no second file.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -18,25 +19,23 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, FanBeam, ParallelBeam
+from medrecon.geometry import Cartesian, CTGeometry
 from medrecon.grid import Grid, Triple
 from medrecon.io.hdf5 import open_hdf5, read_dataset
 from medrecon.io.outputs import whole_file
 from medrecon.io.plausible import check_ct_study, require_finite
+from medrecon.io.stored_geometry import (
+    needed_version,
+    number,
+    numbers,
+    read_geometry,
+    write_geometry,
+)
 from medrecon.study import Identity, Study
 
 FORMAT = "medrecon-study"
-VERSION = 1
-_KINDS: dict[str, Any] = {"parallel": ParallelBeam, "fan": FanBeam, "cone": ConeBeam}
-_COUNTS = ("rows", "columns")
-_LENGTHS = (
-    "source_to_axis",
-    "source_to_detector",
-    "row_spacing",
-    "column_spacing",
-    "row_offset",
-    "column_offset",
-)
+VERSION = 2
+"""The newest version this reader knows; a file has the oldest that says what it holds."""
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")  # a DICOM keyword, nothing else
 
 
@@ -61,12 +60,14 @@ def write_projections(path: Path, study: Study, *, photons: float | None = None)
     """
     with whole_file(path) as part, h5py.File(part, "w") as file:
         file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
+        file.attrs["version"] = _version(study.geometry)
         file.attrs["simulated"] = study.identity.simulated
         measurements = file.create_dataset("measurements", data=_numpy(study.measurements))
         measurements.attrs["unit"] = "line integral" if study.modality == "CT" else "arbitrary"
         if photons is not None:
             measurements.attrs["photons"] = float(photons)
+        if study.mu_water is not None:
+            file.attrs["mu_water_per_mm"] = float(study.mu_water)
         if study.noise_std is not None:
             measurements.attrs["noise_std"] = float(study.noise_std)
         if study.weights is not None:
@@ -117,11 +118,12 @@ def read_projections(path: Path) -> Study:
             geometry=geometry,
             grid=_read_grid(file["grid"], path) if "grid" in file else None,
             weights=_read_weights(file, measurements, path),
-            noise_std=_number(notes, "noise_std", path) if "noise_std" in notes else None,
+            noise_std=number(notes, "noise_std", path) if "noise_std" in notes else None,
             identity=_read_identity(file, path),
             source=path,
             isocenter=_read_isocenter(file, path),
             reference=_read_real(file, "reference") if "reference" in file else None,
+            mu_water=_read_mu_water(file, path),
         )
     return _checked(study, path)
 
@@ -129,6 +131,10 @@ def read_projections(path: Path) -> Study:
 def is_projections(file: Any) -> bool:
     """Whether an open HDF5 file says it is of this format."""
     return bool(file.attrs.get("format") == FORMAT)
+
+
+def _version(geometry: CTGeometry | Cartesian) -> int:
+    return 1 if isinstance(geometry, Cartesian) else needed_version(geometry)
 
 
 def _numpy(values: Tensor) -> Any:
@@ -140,15 +146,8 @@ def _write_geometry(group: Any, geometry: CTGeometry | Cartesian) -> None:
     if isinstance(geometry, Cartesian):
         group.attrs["kind"] = "cartesian"
         group.create_dataset("mask", data=geometry.mask, compression="gzip")
-        return
-    group.attrs["kind"] = next(k for k, c in _KINDS.items() if isinstance(geometry, c))
-    group.create_dataset("angles_rad", data=np.array(geometry.angles, np.float64))
-    for name in _COUNTS:
-        if hasattr(geometry, name):
-            group.attrs[name] = int(getattr(geometry, name))
-    for name in _LENGTHS:
-        if hasattr(geometry, name):
-            group.attrs[f"{name}_mm"] = float(getattr(geometry, name))
+    else:
+        write_geometry(group, geometry)
 
 
 def _write_grid(group: Any, grid: Grid) -> None:
@@ -168,7 +167,7 @@ def _write_identity(group: Any, identity: Identity) -> None:
 def _check_version(file: Any, path: Path) -> None:
     if not is_projections(file):
         raise UnreadableError(f"{path} is HDF5 but no {FORMAT} file (attribute 'format').")
-    version = _number(file.attrs, "version", path)
+    version = number(file.attrs, "version", path)
     if version > VERSION:
         raise UnreadableError(
             f"{path} was written by a newer medrecon ({FORMAT} version {version:g}, this one reads "
@@ -180,33 +179,19 @@ def _read_geometry(file: Any, path: Path) -> CTGeometry | Cartesian:
     if not isinstance(file.get("geometry"), h5py.Group):
         raise UnreadableError(f"{path}: the group 'geometry' is missing.")
     group = file["geometry"]
-    kind = group.attrs.get("kind")
     try:
-        if kind == "cartesian":
+        if group.attrs.get("kind") == "cartesian":
             return Cartesian(mask=read_dataset(group, "mask").astype(np.bool_))
-        if kind not in _KINDS:
-            known = ", ".join([*_KINDS, "cartesian"])
-            raise UnreadableError(f"{path}: unknown geometry kind {kind!r}; known are {known}.")
-        fields: dict[str, Any] = {"angles": _read_angles(group, path)}
-        wanted = _KINDS[kind].__dataclass_fields__
-        fields |= {n: int(_number(group.attrs, n, path)) for n in _COUNTS if n in wanted}
-        fields |= {n: _number(group.attrs, f"{n}_mm", path) for n in _LENGTHS if n in wanted}
-        geometry: CTGeometry = _KINDS[kind](**fields)
-        return geometry
+        return read_geometry(group, path)
     except InconsistentError as error:
         raise InconsistentError(f"{path}: {error}") from error
 
 
-def _read_angles(group: Any, path: Path) -> tuple[float, ...]:
-    angles = read_dataset(group, "angles_rad")
-    if angles.ndim != 1 or angles.dtype.kind not in "fiu":
-        raise InconsistentError(f"angles_rad must be one list of numbers, got {angles.shape}.")
-    return tuple(angles.astype(np.float64).tolist())
-
-
 def _read_grid(group: Any, path: Path) -> Grid:
-    parts = {name: _array(group.attrs, name, path) for name in ("shape", "spacing_mm", "origin_mm")}
-    axes = _array(group.attrs, "directions", path)
+    parts = {
+        name: numbers(group.attrs, name, path) for name in ("shape", "spacing_mm", "origin_mm")
+    }
+    axes = numbers(group.attrs, "directions", path)
     if axes.shape != (3, 3) or any(part.shape != (3,) for part in parts.values()):
         raise InconsistentError(f"{path}: the grid needs three numbers per attribute.")
     try:
@@ -225,7 +210,7 @@ def _read_weights(file: Any, measurements: Tensor, path: Path) -> Tensor | None:
     if "weights" in file:
         return _read_real(file, "weights")
     if "photons" in notes and not measurements.is_complex():
-        return _number(notes, "photons", path) * torch.exp(-measurements)
+        return number(notes, "photons", path) * torch.exp(-measurements)
     return None
 
 
@@ -252,31 +237,24 @@ def _read_identity(file: Any, path: Path) -> Identity:
 def _read_isocenter(file: Any, path: Path) -> Triple:
     if "isocenter_mm" not in file.attrs:
         return (0.0, 0.0, 0.0)
-    values = _array(file.attrs, "isocenter_mm", path).astype(np.float64).reshape(-1)
+    values = numbers(file.attrs, "isocenter_mm", path).astype(np.float64).reshape(-1)
     if values.size != 3 or not np.isfinite(values).all():
         raise InconsistentError(f"{path}: isocenter_mm must be three finite numbers, LPS in mm.")
     x, y, z = values.tolist()
     return (x, y, z)
 
 
+def _read_mu_water(file: Any, path: Path) -> float | None:
+    if "mu_water_per_mm" not in file.attrs:
+        return None
+    value = number(file.attrs, "mu_water_per_mm", path)
+    if not (math.isfinite(value) and value > 0):
+        raise InconsistentError(f"{path}: mu_water_per_mm must be positive, got {value}.")
+    return value
+
+
 def _read_real(file: Any, name: str) -> Tensor:
     return torch.from_numpy(read_dataset(file, name).astype(np.float32))
-
-
-def _number(notes: Any, name: str, path: Path) -> float:
-    value = _array(notes, name, path)
-    if value.size != 1:
-        raise UnreadableError(f"{path}: attribute {name!r} must be one number.")
-    return float(value.reshape(-1)[0])
-
-
-def _array(notes: Any, name: str, path: Path) -> Any:
-    if name not in notes:
-        raise UnreadableError(f"{path}: attribute {name!r} is missing; see docs/file-formats.md.")
-    value = np.asarray(notes[name])
-    if value.dtype.kind not in "iufb":
-        raise UnreadableError(f"{path}: attribute {name!r} must be numbers, is {value.dtype}.")
-    return value
 
 
 def _checked(study: Study, path: Path) -> Study:

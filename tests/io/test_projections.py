@@ -1,6 +1,7 @@
 """Our own measurement file: everything comes back, and wrong files are named."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import pytest
 import torch
 
 from medrecon.errors import InconsistentError, OutputError, UnreadableError
-from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, FanBeam, ParallelBeam
+from medrecon.geometry import (
+    Cartesian,
+    ConeBeam,
+    CTGeometry,
+    FanBeam,
+    ParallelBeam,
+    ParallelBeam3D,
+    SliceGeometry,
+)
 from medrecon.geometry.ct import equiangular
 from medrecon.grid import Grid
 from medrecon.io.projections import read_projections, write_projections
@@ -35,6 +44,20 @@ CONE = ConeBeam(
     row_offset=0.4,
     column_offset=2.0,
 )
+ARC = replace(FAN, detector_radius=553.74)
+HELIX = replace(
+    CONE,
+    detector_radius=900.0,
+    heights=(-2.0, -1.0, 0.0, 1.0, 2.0),
+    focal_shifts=((0.5, 0.0, 0.7), (-0.5, 0.1, -0.7)) * 2 + ((0.5, 0.0, 0.7),),
+)
+ROWS = ParallelBeam3D(
+    angles=equiangular(5), rows=3, columns=7, row_spacing=0.9, column_spacing=0.7, row_offset=0.2
+)
+VECTORS = HELIX.vectors().detector_turned(tilt=0.1)
+SLANTED = ROWS.vectors().rotated((1.0, 0.0, 0.0), 0.3)
+OLD = [PARALLEL, FAN, CONE]
+NEW = [ARC, HELIX, ROWS, VECTORS, SLANTED]
 GRID = Grid.centred((3, 4, 5), (2.5, 0.7, 0.8), (1.0, -2.0, 3.0))
 IDENTITY = Identity(
     attributes={"PatientName": "Doe^Jane", "StudyDate": "20260101"},
@@ -44,7 +67,7 @@ IDENTITY = Identity(
 
 
 def ct_study(geometry: CTGeometry, **changes: Any) -> Study:
-    shape = (5, 3, 7) if isinstance(geometry, ConeBeam) else (3, 5, 7)
+    shape = (3, 5, 7) if isinstance(geometry, SliceGeometry) else (5, 3, 7)
     generator = torch.Generator().manual_seed(0)
     fields: dict[str, Any] = {
         "measurements": 3 * torch.rand(shape, generator=generator),
@@ -63,6 +86,7 @@ def assert_same(a: Study, b: Study) -> None:
     assert a.measurements.dtype == b.measurements.dtype
     assert a.grid == b.grid
     assert a.noise_std == b.noise_std
+    assert a.mu_water == b.mu_water
     assert dict(a.identity.attributes) == dict(b.identity.attributes)
     assert a.identity.frame_of_reference_uid == b.identity.frame_of_reference_uid
     assert a.identity.simulated == b.identity.simulated
@@ -71,7 +95,7 @@ def assert_same(a: Study, b: Study) -> None:
         assert x is None or (y is not None and torch.equal(x, y))
 
 
-@pytest.mark.parametrize("geometry", [PARALLEL, FAN, CONE])
+@pytest.mark.parametrize("geometry", OLD + NEW, ids=lambda g: type(g).__name__)
 @pytest.mark.parametrize("bare", [False, True])
 def test_ct_studies_come_back_whole(tmp_path: Path, geometry: CTGeometry, bare: bool):
     nothing = {"grid": None, "weights": None, "noise_std": None, "reference": None}
@@ -81,6 +105,42 @@ def test_ct_studies_come_back_whole(tmp_path: Path, geometry: CTGeometry, bare: 
     assert back.geometry == geometry
     assert_same(back, study)
     assert back.source == tmp_path / "s.h5"
+
+
+def test_a_file_asks_for_no_newer_reader_than_it_needs(tmp_path: Path):
+    for version, geometries in ((1, OLD), (2, NEW)):
+        for geometry in geometries:
+            write_projections(tmp_path / "s.h5", ct_study(geometry))
+            with h5py.File(tmp_path / "s.h5") as file:
+                assert file.attrs["version"] == version
+
+
+def test_the_water_value_of_the_scanner_comes_back(tmp_path: Path):
+    study = ct_study(HELIX, mu_water=0.0192)
+    write_projections(tmp_path / "s.h5", study)
+    assert read_projections(tmp_path / "s.h5").mu_water == 0.0192
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        file.attrs["mu_water_per_mm"] = -1.0
+    with pytest.raises(InconsistentError, match="mu_water_per_mm must be positive"):
+        read_projections(tmp_path / "s.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("heights_mm", np.zeros(4), "heights has 4 entries for 5 views"),
+        ("heights_mm", np.full(5, np.nan), "heights must be finite"),
+        ("heights_mm", np.zeros((5, 1)), "one list of numbers"),
+        ("focal_shifts_mm", np.zeros((5, 2)), "3 numbers per view"),
+        ("focal_shifts_mm", np.zeros((2, 3)), "focal_shifts has 2 entries for 5 views"),
+    ],
+)
+def test_a_path_of_the_source_that_fits_no_view_is_inconsistent(
+    tmp_path: Path, name: str, values: Any, words: str
+):
+    path = spoiled(tmp_path, lambda f: swap(f["geometry"], name, values), HELIX)
+    with pytest.raises(InconsistentError, match=words):
+        read_projections(path)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7)])
@@ -123,7 +183,7 @@ def spoiled(tmp_path: Path, change: Any, geometry: CTGeometry = FAN) -> Path:
     return path
 
 
-def replace(file: Any, name: str, values: Any) -> None:
+def swap(file: Any, name: str, values: Any) -> None:
     del file[name]
     file[name] = values
 
@@ -132,7 +192,7 @@ def replace(file: Any, name: str, values: Any) -> None:
     ("change", "words"),
     [
         (lambda f: f.attrs.__delitem__("format"), "no medrecon-study"),
-        (lambda f: f.attrs.__setitem__("version", 2), "newer medrecon"),
+        (lambda f: f.attrs.__setitem__("version", 3), "newer medrecon"),
         (lambda f: f.__delitem__("geometry"), "'geometry' is missing"),
         (lambda f: f.__delitem__("measurements"), "no dataset 'measurements'"),
         (lambda f: f["geometry"].attrs.__setitem__("kind", "helix"), "helix"),
@@ -150,18 +210,18 @@ def test_incomplete_files_are_unreadable(tmp_path: Path, change: Any, words: str
     ("change", "words"),
     [
         (lambda f: f["geometry"].attrs.__setitem__("columns", 8), r"\(any, 5, 8\)"),
-        (lambda f: replace(f, "measurements", np.full((3, 5, 7), 4e4)), "counts"),
-        (lambda f: replace(f, "measurements", np.full((3, 5, 7), -990.0)), "HU"),
+        (lambda f: swap(f, "measurements", np.full((3, 5, 7), 4e4)), "counts"),
+        (lambda f: swap(f, "measurements", np.full((3, 5, 7), -990.0)), "HU"),
         (lambda f: f["measurements"].__setitem__((1, 2, 3), np.nan), r"1 measurements .*\(1, 2, 3"),
-        (lambda f: replace(f, "measurements", np.ones((3, 5, 7), int)), "int64"),
+        (lambda f: swap(f, "measurements", np.ones((3, 5, 7), int)), "int64"),
         (lambda f: f["weights"].__setitem__((0, 0, 0), -1), "zero or positive"),
-        (lambda f: replace(f, "weights", np.ones((4, 5, 7))), "weights of shape"),
-        (lambda f: replace(f, "reference", np.ones((4, 5, 7))), "reference has shape"),
-        (lambda f: replace(f["geometry"], "angles_rad", np.arange(5) * 45.0), "degrees"),
-        (lambda f: replace(f["geometry"], "angles_rad", np.ones((5, 2))), "one list"),
+        (lambda f: swap(f, "weights", np.ones((4, 5, 7))), "weights of shape"),
+        (lambda f: swap(f, "reference", np.ones((4, 5, 7))), "reference has shape"),
+        (lambda f: swap(f["geometry"], "angles_rad", np.arange(5) * 45.0), "degrees"),
+        (lambda f: swap(f["geometry"], "angles_rad", np.ones((5, 2))), "one list"),
         (lambda f: f["geometry"].attrs.__setitem__("column_offset_mm", 9.0), "rotation axis"),
         (lambda f: f["geometry"].attrs.__setitem__("source_to_axis_mm", 900.0), "beyond"),
-        (lambda f: f["geometry"].attrs.__setitem__("column_spacing_mm", math.nan), "positive"),
+        (lambda f: f["geometry"].attrs.__setitem__("column_spacing_mm", math.nan), "finite"),
         (lambda f: f["grid"].attrs.__setitem__("spacing_mm", (1, 1, 0)), "spacing"),
         (lambda f: f["identity/attributes"].attrs.__setitem__("../x", "y"), "DICOM keyword"),
     ],
@@ -173,6 +233,6 @@ def test_contradicting_files_are_inconsistent(tmp_path: Path, change: Any, words
 
 
 def test_cone_measurements_of_another_shape_are_inconsistent(tmp_path: Path):
-    path = spoiled(tmp_path, lambda f: replace(f, "measurements", np.ones((5, 4, 7))), CONE)
+    path = spoiled(tmp_path, lambda f: swap(f, "measurements", np.ones((5, 4, 7))), CONE)
     with pytest.raises(InconsistentError, match=r"\(5, 3, 7\)"):
         read_projections(path)
