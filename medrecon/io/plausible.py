@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
-from medrecon.geometry import CTGeometry, SliceGeometry
+from medrecon.geometry import ConeVectors, CTGeometry, ParallelVectors, SliceGeometry
 from medrecon.study import Study
 
 _MAX_ANGLE = 8 * math.pi  # rad; four turns of a circular scan, or degrees taken for rad
@@ -56,7 +56,7 @@ def require_finite(values: Tensor, path: Path, name: str) -> None:
 
 
 def _check_geometry(geometry: CTGeometry, path: Path) -> None:
-    if not hasattr(geometry, "angles"):
+    if isinstance(geometry, ConeVectors | ParallelVectors):
         return  # said view by view; ConeVectors and ParallelVectors check themselves
     largest = max(abs(angle) for angle in geometry.angles)
     if largest > _MAX_ANGLE and not getattr(geometry, "heights", ()):  # a helix may go on turning

@@ -56,8 +56,8 @@ ROWS = ParallelBeam3D(
 )
 VECTORS = HELIX.vectors().detector_turned(tilt=0.1)
 SLANTED = ROWS.vectors().rotated((1.0, 0.0, 0.0), 0.3)
-OLD = [PARALLEL, FAN, CONE]
-NEW = [ARC, HELIX, ROWS, VECTORS, SLANTED]
+OLD: list[CTGeometry] = [PARALLEL, FAN, CONE]
+NEW: list[CTGeometry] = [ARC, HELIX, ROWS, VECTORS, SLANTED]
 GRID = Grid.centred((3, 4, 5), (2.5, 0.7, 0.8), (1.0, -2.0, 3.0))
 IDENTITY = Identity(
     attributes={"PatientName": "Doe^Jane", "StudyDate": "20260101"},
