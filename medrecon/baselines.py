@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,21 +14,13 @@ from medrecon.regularizers import TotalVariation
 from medrecon.solvers.admm import Split, admm_step
 from medrecon.solvers.cg import Map, Solution, cg_iterates, conjugate_gradients
 from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner, difference_spectrum
+from medrecon.solvers.progress import Progress
 
 _INNER_ITERATIONS = 12
 _INNER_TOLERANCE = 0.05
 _PENALTY = 5.0
 _RELAXATION = 1.7
 _CONVERGED = 2e-5
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Estimate of an iterative baseline after one iteration, and how much it still moves."""
-
-    iteration: int
-    value: Tensor
-    residual: float
 
 
 def cgls(
