@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, FanBeam, ParallelBeam
+from medrecon.geometry import Cartesian, CTGeometry
+from medrecon.geometry.field import field_of_view
+from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.io.read import read_image, read_study
 from medrecon.protocol import Protocol
+from medrecon.scanner import kind_of
 from medrecon.study import Study
 from medrecon.volume import Volume
-
-_KINDS = {ParallelBeam: "parallel", FanBeam: "fan", ConeBeam: "cone", Cartesian: "cartesian"}
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -41,10 +43,12 @@ def describe_study(study: Study) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "type": f"{study.modality} measurements",
         "shape": list(study.measurements.shape),
-        "geometry": _describe_geometry(study.geometry),
+        "geometry": geometry_facts(study.geometry),
     }
     if study.grid is not None:
         facts["grid"] = _describe_grid(study.grid)
+    if study.mu_water is not None:
+        facts["mu_water_per_mm"] = round(study.mu_water, 6)
     facts["noise_std"] = study.noise_std
     facts["weighted"] = study.weights is not None
     facts["simulated"] = study.identity.simulated
@@ -73,60 +77,68 @@ def _describe_grid(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _describe_geometry(geometry: CTGeometry | Cartesian) -> dict[str, Any]:
-    if isinstance(geometry, Cartesian):
-        return {
-            "kind": "cartesian",
-            "encoding": "3D" if geometry.is_3d else "2D",
-            "matrix": list(geometry.mask.shape),
-            "acceleration": round(geometry.acceleration, 3),
-        }
-    facts: dict[str, Any] = {"kind": _KINDS[type(geometry)], "views": len(geometry.angles)}
-    first, last = math.degrees(geometry.angles[0]), math.degrees(geometry.angles[-1])
-    facts |= {"first_angle_deg": round(first, 4), "last_angle_deg": round(last, 4)}
-    for name in ("source_to_axis", "source_to_detector", "rows", "row_spacing", "row_offset"):
-        if hasattr(geometry, name):
-            facts[name if name == "rows" else f"{name}_mm"] = round(getattr(geometry, name), 6)
-    facts |= {
-        "columns": geometry.columns,
-        "column_spacing_mm": round(geometry.column_spacing, 6),
-        "column_offset_mm": round(geometry.column_offset, 6),
-    }
-    return facts
-
-
 def check_study(study: Study, protocol: Protocol) -> None:
     """Check that measurements can be reconstructed as the protocol says.
 
     Raises
     ------
     InconsistentError
-        If modality or kind differ, or the source would stand inside the volume.
+        If modality or kind differ, the source would stand inside the volume, or no ray meets it.
     """
     name = study.source.name if study.source else "the study"
     if study.modality != protocol.modality:
         raise InconsistentError(
             f"protocol {protocol.name} is for {protocol.modality}, {name} holds {study.modality}."
         )
-    kind = _KINDS[type(study.geometry)]
+    kind = kind_of(study.geometry)
     if kind != protocol.acquisition.kind:
         raise InconsistentError(
             f"protocol {protocol.name} is for {protocol.acquisition.kind} data, {name} holds "
             f"{kind} data."
         )
-    if isinstance(study.geometry, FanBeam | ConeBeam):
-        _source_outside_grid(study.geometry.source_to_axis, protocol)
+    if protocol.grid is not None and not isinstance(study.geometry, Cartesian):
+        settings = protocol.grid
+        grid = Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
+        _source_outside_grid(study.geometry, grid, protocol.name)
+        _grid_is_seen(study.geometry, grid, protocol.name)
 
 
-def _source_outside_grid(source_to_axis: float, protocol: Protocol) -> None:
-    if protocol.grid is None:
+def _source_outside_grid(geometry: CTGeometry, grid: Grid, protocol: str) -> None:
+    source = geometry.frames().source
+    if source is None:
         return
-    _, ny, nx = protocol.grid.shape
-    _, dy, dx = protocol.grid.spacing_mm
-    cx, cy, _ = protocol.grid.center_mm
-    reach = math.hypot(abs(cx) + nx * dx / 2, abs(cy) + ny * dy / 2)
-    if reach >= source_to_axis:
+    nearest = float(np.hypot(source[:, 0], source[:, 1]).min())
+    reach = float(_corners(grid)[1].max())
+    if reach >= nearest:
         raise InconsistentError(
-            f"the grid of protocol {protocol.name} reaches {reach:.0f} mm from the axis, beyond "
-            f"the source at {source_to_axis:.0f} mm."
+            f"the grid of protocol {protocol} reaches {reach:.0f} mm from the axis, beyond "
+            f"the source at {nearest:.0f} mm."
         )
+
+
+def _grid_is_seen(geometry: CTGeometry, grid: Grid, protocol: str) -> None:
+    field = field_of_view(geometry)
+    heights, _ = _corners(grid)
+    low, high = float(heights.min()), float(heights.max())
+    x, y, _ = grid.center
+    _, dy, dx = grid.spacing
+    _, ny, nx = grid.shape
+    nearest = float(np.hypot(max(abs(x) - nx * dx / 2, 0), max(abs(y) - ny * dy / 2, 0)))
+    if nearest >= field.radius:
+        raise InconsistentError(
+            f"the grid of protocol {protocol} begins {nearest:.0f} mm from the axis, outside the "
+            f"field of view of {field.radius:.0f} mm."
+        )
+    if field.high > field.low and (low >= field.high or high <= field.low):
+        raise InconsistentError(
+            f"the grid of protocol {protocol} lies at z {low:.0f} to {high:.0f} mm, outside the "
+            f"field of view from {field.low:.0f} to {field.high:.0f} mm."
+        )
+
+
+def _corners(grid: Grid) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return z and distance from the axis of the volume's eight corners, mm."""
+    ends = [(-0.5, n - 0.5) for n in grid.shape]
+    index = np.stack([*np.meshgrid(*ends, indexing="ij"), np.ones((2, 2, 2))], -1).reshape(8, 4)
+    x, y, z, _ = grid.affine @ index.T
+    return z, np.hypot(x, y)

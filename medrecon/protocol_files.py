@@ -6,7 +6,7 @@ import difflib
 import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -70,7 +70,7 @@ def load_protocol(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Pr
         raise ProtocolError(f"{source} has to be a block of keys such as 'name: chest'.")
     reader = _Reader(source, document)
     reader.check_version()
-    reader.resolve_prior(folder)
+    reader.resolve_paths(folder)
     for override in overrides:
         reader.override(override)
     return reader.protocol()
@@ -85,8 +85,8 @@ def _read(path_or_name: str | Path) -> tuple[bytes, str, Path]:
             raise ProtocolError(f"{path.name} cannot be read: {error.strerror}.") from None
     name, known = str(path_or_name).removesuffix(".yaml"), _shipped_names()
     if name in known:
-        file = resources.files("medrecon.protocols") / f"{name}.yaml"
-        return file.read_bytes(), f"{name}.yaml", Path()
+        folder = Path(str(resources.files("medrecon.protocols")))
+        return (folder / f"{name}.yaml").read_bytes(), f"{name}.yaml", folder
     hint = _did_you_mean(path.stem, known, "see: medrecon protocols")
     raise ProtocolError(
         _sentence(f"there is no protocol file and no shipped protocol {str(path_or_name)!r}{hint}")
@@ -112,18 +112,29 @@ class _Reader:
                 path, f"{version} is written for a newer medrecon (this one reads {SCHEMA_VERSION})"
             )
 
-    def resolve_prior(self, folder: Path) -> None:
-        """Make the path of a prior's folder relative to the protocol file."""
-        prior = self.data.get("prior")
-        name = prior.get("name") if isinstance(prior, dict) else None
-        if not isinstance(name, str):
-            return
+    def resolve_paths(self, folder: Path) -> None:
+        """Make paths relative to the protocol file: of a prior's folder, of files of a scan."""
+        name = self._text("prior", "name")
+        if name is not None:
+            self._refuse_address(("prior", "name"), name)
+            if "/" in name or "\\" in name:
+                self.data["prior"]["name"] = str((folder / name).resolve())
+        matrices = self._text("acquisition", "matrices_file")
+        if matrices is not None:
+            path = ("acquisition", "matrices_file")
+            self._refuse_address(path, matrices)
+            if Path(matrices).is_absolute() or PureWindowsPath(matrices).is_absolute():
+                raise self._error(path, "absolute paths are not followed, put it beside this file")
+            self.data["acquisition"]["matrices_file"] = str((folder / matrices).resolve())
+
+    def _text(self, block: str, key: str) -> str | None:
+        part = self.data.get(block)
+        value = part.get(key) if isinstance(part, dict) else None
+        return value if isinstance(value, str) else None
+
+    def _refuse_address(self, path: yaml_loader.Path, name: str) -> None:
         if "://" in name or name.startswith("~") or "$" in name:
-            raise self._error(
-                ("prior", "name"), "addresses, ~ and variables are not followed, write a path"
-            )
-        if "/" in name or "\\" in name:
-            self.data["prior"]["name"] = str((folder / name).resolve())
+            raise self._error(path, "addresses, ~ and variables are not followed, write a path")
 
     def override(self, text: str) -> None:
         """Apply one ``key.sub=value``."""

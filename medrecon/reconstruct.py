@@ -101,6 +101,7 @@ def reconstruct(study: Study, protocol: Protocol, *, seed: int = 0, device: str 
     volumes = {name: problem.to_volume(image) for name, image in images.items()}
     report = {
         "device": device,
+        **problem.facts,
         "prior": None if prior is None else {"name": prior.card.name, "sha256": prior.card.sha256},
         "noise_std": problem.study.noise_std,
         "stages": stages,
@@ -171,7 +172,9 @@ def _baseline(
     if spec.method in problem.direct:
         yield Event(spec.method, 1, 1)
         return problem.direct[spec.method]()
-    if spec.method == "tv":
+    if spec.method in problem.iterative:
+        iterates = problem.iterative[spec.method](spec)
+    elif spec.method == "tv":
         kind = problem.data.operator.domain.complex
         start = next((u for u in images.values() if u.is_complex() == kind), None)
         iterates = total_variation(

@@ -16,7 +16,6 @@ from medrecon.geometry import (
     ParallelBeam3D,
 )
 from medrecon.geometry.ct import equiangular
-from medrecon.io.matrices import read_matrices
 from medrecon.protocol import (
     ConeScan,
     CTScan,
@@ -53,6 +52,8 @@ def scanner(scan: CTScan) -> CTGeometry:
         case HelicalScan():
             return _flying(_helix(scan), scan)
         case VectorsScan():
+            from medrecon.io.matrices import read_matrices
+
             return ConeVectors.from_matrices(
                 read_matrices(Path(scan.matrices_file)),
                 rows=scan.rows,

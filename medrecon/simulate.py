@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, FanBeam, ParallelBeam
-from medrecon.geometry.ct import equiangular
+from medrecon.geometry import Cartesian, SliceGeometry
 from medrecon.grid import Grid
 from medrecon.io.ismrmrd import write_ismrmrd
 from medrecon.io.orientation import nearest_axial
 from medrecon.io.projections import write_projections
 from medrecon.operators.ct import projector
-from medrecon.protocol import CartesianScan, ConeScan, FanScan, ParallelScan, Protocol
+from medrecon.physics.counts import detect, line_integrals
+from medrecon.protocol import CartesianScan, Counts, CTScan, Protocol
 from medrecon.resample import resample
 from medrecon.sampling_masks import cartesian_mask
+from medrecon.scanner import scanner
 from medrecon.simulate_mr import simulate_mr
 from medrecon.study import Identity, Study
 from medrecon.units import hu_to_per_mm
@@ -36,8 +37,8 @@ def simulate(
 
     CT: the image's middle is put at the isocentre; the image is interpolated to voxels finer than
     those of the protocol's grid, so that the reconstruction never sees its own discretisation,
-    and measured with Poisson noise of the protocol's ``photons``.  The reference is the average of
-    the fine image over the reconstruction's voxels.
+    and measured with Poisson noise of the protocol's ``photons`` and the noise of its electronics.
+    The reference is the average of the fine image over the reconstruction's voxels.
     MR: see :func:`medrecon.simulate_mr.simulate_mr`.
 
     Parameters
@@ -80,42 +81,8 @@ def simulate(
             generator=generator,
         )
         return replace(study, identity=identity)
-    study = _simulate_ct(image, protocol, scanner(acquisition), acquisition.photons, generator)
+    study = _simulate_ct(image, protocol, acquisition, generator)
     return replace(study, identity=identity)
-
-
-def scanner(scan: ParallelScan | FanScan | ConeScan) -> CTGeometry:
-    """Geometry of a protocol's CT scanner."""
-    angles = equiangular(
-        scan.views, arc=math.radians(scan.arc_deg), start=math.radians(scan.start_deg)
-    )
-    if isinstance(scan, ParallelScan):
-        return ParallelBeam(
-            angles=angles,
-            columns=scan.columns,
-            column_spacing=scan.column_spacing_mm,
-            column_offset=scan.column_offset_mm,
-        )
-    if isinstance(scan, FanScan):
-        return FanBeam(
-            angles=angles,
-            source_to_axis=scan.source_to_axis_mm,
-            source_to_detector=scan.source_to_detector_mm,
-            columns=scan.columns,
-            column_spacing=scan.column_spacing_mm,
-            column_offset=scan.column_offset_mm,
-        )
-    return ConeBeam(
-        angles=angles,
-        source_to_axis=scan.source_to_axis_mm,
-        source_to_detector=scan.source_to_detector_mm,
-        rows=scan.rows,
-        columns=scan.columns,
-        row_spacing=scan.row_spacing_mm,
-        column_spacing=scan.column_spacing_mm,
-        row_offset=scan.row_offset_mm,
-        column_offset=scan.column_offset_mm,
-    )
 
 
 def write_study(path: Path, study: Study) -> None:
@@ -129,8 +96,7 @@ def write_study(path: Path, study: Study) -> None:
 def _simulate_ct(
     image: Volume,
     protocol: Protocol,
-    geometry: CTGeometry,
-    photons: float | None,
+    scan: CTScan,
     generator: torch.Generator,
 ) -> Study:
     settings = protocol.grid
@@ -139,11 +105,12 @@ def _simulate_ct(
             f"A CT simulation needs an image in HU and a grid in the protocol, got "
             f"{image.unit.value}."
         )
+    geometry = scanner(scan)
     center = image.grid.center
     grid = Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
     nz, ny, nx = settings.shape
     dz, dy, dx = settings.spacing_mm
-    refine_z = REFINEMENT if isinstance(geometry, ConeBeam) else 1
+    refine_z = 1 if isinstance(geometry, SliceGeometry) else REFINEMENT
     fine = Grid.centred(
         (refine_z * nz, REFINEMENT * ny, REFINEMENT * nx),
         (dz / refine_z, dy / REFINEMENT, dx / REFINEMENT),
@@ -154,7 +121,7 @@ def _simulate_ct(
     hu = resample(image, fine.shifted(center), outside=-1000.0).data.clamp_min(-1000.0)
     mu = hu_to_per_mm(hu, protocol.mu_water_per_mm)
     y = projector(fine, geometry)(mu)
-    y, weights = (y, None) if photons is None else _count(y, photons, generator)
+    y, weights = _detected(y, scan, protocol.counts, generator)
     reference = hu.view(nz, refine_z, ny, REFINEMENT, nx, REFINEMENT).mean((1, 3, 5))
     return Study(
         measurements=y,
@@ -166,11 +133,21 @@ def _simulate_ct(
     )
 
 
-def _count(y: Tensor, photons: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Poisson counts of ``photons`` through ``y``; line integrals of them and their weights.
-
-    A cell that counted nothing is set to one quantum: its line integral is a lower bound, and its
-    weight of one leaves it next to no say.
-    """
-    counts = torch.poisson(photons * torch.exp(-y), generator=generator).clamp_min(1)
-    return -torch.log(counts / photons), counts
+def _detected(
+    y: Tensor, scan: CTScan, counts: Counts, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Line integrals as the detector sees them, with their weights; exact ones without photons."""
+    if scan.photons is None:
+        return y, None
+    noise = scan.electronic_noise_quanta
+    quanta = detect(y, scan.photons, electronic_noise=noise, generator=generator)
+    seen = line_integrals(
+        quanta,
+        scan.photons,
+        policy=counts.low_counts,
+        electronic_noise=noise,
+        tolerated=1.0,
+    )
+    if seen.repaired:
+        warnings.warn(f"The simulated scan: {seen.remark}.", stacklevel=3)
+    return seen.values, seen.weights

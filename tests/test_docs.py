@@ -95,7 +95,10 @@ def test_shown_settings_exist():
 
 
 def test_methods_in_the_schema_are_the_documented_kinds():
-    assert set(METHODS) == {"parallel", "fan", "cone", "cartesian"}
+    kinds = {"parallel", "parallel3d", "fan", "cone", "helical", "vectors", "cartesian"}
+    assert set(METHODS) == kinds
+    for kind in kinds:
+        assert f"`{kind}`" in text_of("docs/cli.md")
 
 
 def test_no_page_names_a_machine_or_a_registry():

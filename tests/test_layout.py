@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "arrays": {"errors"},
     "units": set(),
     "grid": {"errors"},
-    "geometry": {"errors", "geometry"},
+    "geometry": {"errors", "geometry", "grid"},
     "volume": {"errors", "grid"},
     "study": {"errors", "grid", "geometry"},
     "protocol": {"protocol"},
@@ -89,7 +89,7 @@ def test_only_reconstruct_knows_both_an_operator_and_a_prior():
 
 
 def test_nobody_imports_the_command_line():
-    assert not [name_of(p) for p in SOURCES if "cli" in rooms_imported(p)]
+    assert not [name_of(p) for p in SOURCES if "cli" in rooms_imported(p) - {room_of(p)}]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -99,7 +99,7 @@ def test_only_the_command_line_prints(path):
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     ]
-    assert not calls or name_of(path) == "medrecon/cli.py"
+    assert not calls or name_of(path) == "medrecon/cli/words.py"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

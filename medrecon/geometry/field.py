@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrecon.geometry.ct import CTGeometry, SliceGeometry
-from medrecon.geometry.frames import Array, Frames
+from medrecon.geometry.frames import Array, Frames, HasFrames
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class FieldOfView:
         return max(0.0, min(self.left, self.right))
 
 
-def field_of_view(geometry: CTGeometry) -> FieldOfView:
+def field_of_view(geometry: HasFrames) -> FieldOfView:
     """Measure the field of view of a scan, from the outer edges of its outermost cells.
 
     Parameters
@@ -54,11 +53,16 @@ def field_of_view(geometry: CTGeometry) -> FieldOfView:
     left, _ = _past_axis(frame, middle, -0.5)
     right, _ = _past_axis(frame, middle, frame.columns - 0.5)
     low = high = 0.0
-    if not isinstance(geometry, SliceGeometry):
+    if has_rows(geometry):
         centre = _column_of_axis(frame)
         ends = [_past_axis(frame, row, centre)[1] for row in (-0.5, frame.rows - 0.5)]
         low, high = float(np.min(ends)), float(np.max(ends))
     return FieldOfView(float(np.median(-left)), float(np.median(right)), low, high)
+
+
+def has_rows(geometry: HasFrames) -> bool:
+    """Whether a scan has detector rows, or measures slices that do not see each other."""
+    return hasattr(geometry, "rows")
 
 
 def _past_axis(frame: Frames, row: float, column: float) -> tuple[Array, Array]:

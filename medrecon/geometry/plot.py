@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrecon.geometry.ct import CTGeometry, SliceGeometry
-from medrecon.geometry.field import FieldOfView, field_of_view
-from medrecon.geometry.frames import Array, Frames
+from medrecon.geometry.field import FieldOfView, field_of_view, has_rows
+from medrecon.geometry.frames import Array, Frames, HasFrames
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +22,7 @@ _ARC_CELLS = 33  # points along a curved detector: a polygon that looks round
 _STANDOFF = 1.3  # a parallel detector is drawn this many field radii behind the axis
 
 
-def plot(geometry: CTGeometry, grid: Grid | None = None) -> Figure:
+def plot(geometry: HasFrames, grid: Grid | None = None) -> Figure:
     """Draw a scan in the scanner's frame, LPS mm.
 
     Left: seen from the patient's feet, x to the right (the patient's left) and y down (posterior).
@@ -51,12 +50,12 @@ def plot(geometry: CTGeometry, grid: Grid | None = None) -> Figure:
     for axes, across, along in ((top, X, Y), (side, Y, Z)):
         _draw(axes, frame, field, grid, across, along)
     _circle(top, field)
-    if not isinstance(geometry, SliceGeometry):
+    if has_rows(geometry):
         _cylinder(side, field)
     _label(top, "x, mm (to the patient's left)", "y, mm (to posterior)", "seen from the feet")
     top.invert_yaxis()
     _label(side, "y, mm (to posterior)", "z, mm (to superior)", "seen from the left side")
-    figure.suptitle(f"{type(geometry).__name__}, {geometry.views} views")
+    figure.suptitle(f"{type(geometry).__name__}, {frame.views} views")
     handles, labels = top.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     return figure

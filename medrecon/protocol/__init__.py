@@ -16,7 +16,7 @@ from medrecon.protocol.scans import (
     ParallelScan,
     VectorsScan,
 )
-from medrecon.protocol.whole import GridSettings, Output, Preview, Protocol
+from medrecon.protocol.whole import Counts, GridSettings, Output, Preview, Protocol
 
 __all__ = [
     "METHODS",
@@ -25,6 +25,7 @@ __all__ = [
     "CartesianScan",
     "ConeScan",
     "ConjugateGradients",
+    "Counts",
     "FanScan",
     "GridSettings",
     "HelicalScan",

@@ -14,6 +14,7 @@ Method = Literal[
     "helical",
     "sirt",
     "os_sart",
+    "transmission_ml",
     "cgls",
     "tv",
     "zero_filled",
@@ -22,14 +23,14 @@ Method = Literal[
 ]
 Start = Literal[Method, "noise"]
 
-_ITERATIVE = ("cgls", "tv", "sirt", "os_sart")
+_ITERATIVE = ("cgls", "tv", "sirt", "os_sart", "transmission_ml")
 METHODS: dict[str, tuple[str, ...]] = {
     "parallel": ("fbp", *_ITERATIVE),
     "parallel3d": ("fbp", *_ITERATIVE),
     "fan": ("fbp", *_ITERATIVE),
     "cone": ("fdk", *_ITERATIVE),
     "helical": ("helical", *_ITERATIVE),
-    "vectors": _ITERATIVE,
+    "vectors": ("fdk", *_ITERATIVE),
     "cartesian": ("zero_filled", "adjoint", "cg_sense", "tv"),
 }
 """Which baselines exist for which kind of acquisition."""
@@ -41,7 +42,7 @@ class Baseline(Settings):
     method: Method
     iterations: Count = 100
     subsets: Annotated[int, Field(ge=1, le=360)] = 10
-    """Ordered subsets of views (``os_sart``)."""
+    """Ordered subsets of views (``os_sart``, ``transmission_ml``)."""
     weight: NonNegative = 0.0
     """TV weight, nats mm per unit, or Tikhonov lambda, nats per unit squared, of the normalised
     image (see docs/conventions.md)."""

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from medrecon.protocol.methods import METHODS, Baseline
 from medrecon.protocol.sampling import Prior, Sampler
 from medrecon.protocol.scans import Scan
-from medrecon.protocol.settings import Finite, Label, NonNegative, Positive, Settings, Size
+from medrecon.protocol.settings import Finite, Label, NonNegative, Positive, Settings, Share, Size
 
 
 class GridSettings(Settings):
@@ -25,6 +25,16 @@ class GridSettings(Settings):
     """Voxel size along z, y, x."""
     center_mm: Annotated[tuple[Finite, Finite, Finite], Field(strict=False)] = (0.0, 0.0, 0.0)
     """LPS x, y, z of the volume's middle, seen from the middle of the scanner."""
+
+
+class Counts(Settings):
+    """How counts become line integrals, measured or simulated (CT)."""
+
+    low_counts: Literal["exclude", "clamp", "debias"] = "exclude"
+    """Samples without signal: weigh nothing, count as one quantum, or half a quantum is added to
+    all."""
+    tolerated: Share = 0.05
+    """Share of such samples above which measured data are refused."""
 
 
 class Preview(Settings):
@@ -68,6 +78,9 @@ class Protocol(Settings):
     model_std: NonNegative = 0.0
     """Deviation of the line integrals that the model cannot explain (discretisation, scatter);
     adds to the noise in quadrature, dimensionless (CT)."""
+    backend: Literal["native", "triton", "astra"] = "native"
+    """Which projector (CT). astra needs a GPU for rows, and its transpose is not exact."""
+    counts: Counts = Counts()
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False, min_length=1)]
     prior: Prior | None = None
     sampler: Sampler | None = None

@@ -1,0 +1,5 @@
+"""``python -m medrecon.cli``: the program without its installed script."""
+
+from medrecon.cli.app import main
+
+main()

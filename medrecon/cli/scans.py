@@ -1,0 +1,108 @@
+"""Commands on measurements: run, simulate, validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrecon.cli.options import (
+    DeviceOption,
+    OverwriteOption,
+    ProtocolArgument,
+    SeedOption,
+    SetOption,
+)
+from medrecon.cli.paths import existing, free_file, not_standard_input
+from medrecon.cli.progress import follow
+from medrecon.cli.words import say, show
+
+
+def run(
+    protocol: ProtocolArgument,
+    input_: Annotated[Path, typer.Argument(metavar="INPUT", help="Measurements: see info.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    set_: SetOption = [],  # noqa: B006
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Reconstruct measurements: NIfTI, DICOM, preview and run.json."""
+    from medrecon.protocol_files import load_protocol
+
+    settings = load_protocol(protocol, set_)
+    not_standard_input(input_)
+
+    from medrecon.devices import resolve_device
+
+    where = resolve_device(device)
+    path = existing(input_)
+
+    from medrecon.info import check_study
+    from medrecon.io.outputs import OutputFolder
+    from medrecon.io.read import read_study
+    from medrecon.reconstruct import reconstruct
+    from medrecon.write import output_bytes, write_result
+
+    study = read_study(path)
+    check_study(study, settings)
+    needed = output_bytes(study, settings)
+    with OutputFolder(output, overwrite=overwrite, needed_bytes=needed) as folder:
+        result = follow(reconstruct(study, settings, seed=seed, device=where), quiet)
+        files = write_result(result, study, settings, folder, seed=seed)
+    say(f"{output}: {', '.join(files)}")
+
+
+def simulate(
+    protocol: ProtocolArgument,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI file or DICOM folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Measurement file to make (.h5).")],
+    set_: SetOption = [],  # noqa: B006
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Measure an image with a protocol's scanner, and write the measurements."""
+    from medrecon.protocol_files import load_protocol
+
+    settings = load_protocol(protocol, set_)
+    free_file(output, overwrite)
+    path = existing(image)
+
+    from medrecon.io.read import read_image
+    from medrecon.simulate import simulate as measure
+    from medrecon.simulate import write_study
+    from medrecon.volume import Unit
+
+    # NIfTI does not say its unit: a CT protocol takes it as HU.
+    unit = Unit.HU if settings.modality == "CT" else Unit.ARBITRARY
+    volume, identity = read_image(path, unit=unit)
+    study = measure(volume, settings, seed=seed, identity=identity)
+    write_study(output, study)
+    say(f"{output}: {study.modality} measurements {tuple(study.measurements.shape)}")
+
+
+def validate(
+    protocol: ProtocolArgument,
+    input_: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="Check that these data fit, too.")
+    ] = None,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Check a protocol, and whether measurements fit it, without reconstructing."""
+    from medrecon.protocol_files import load_protocol
+
+    settings = load_protocol(protocol, set_)
+    say(f"protocol {settings.name}: valid, {settings.title}")
+    if input_ is None:
+        return
+    path = existing(input_)
+
+    from medrecon.info import check_study, describe_study
+    from medrecon.io.read import read_study
+
+    study = read_study(path)
+    check_study(study, settings)
+    show(describe_study(study))
+    say(f"{path.name} fits {settings.name}")

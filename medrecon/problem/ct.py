@@ -1,0 +1,184 @@
+"""From CT measurements and a protocol to a data term, analytic and iterative reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from medrecon.analytic.fbp import fbp
+from medrecon.analytic.fdk import fdk
+from medrecon.data_term import DataTerm
+from medrecon.errors import InconsistentError
+from medrecon.geometry import Cartesian, CTGeometry, SliceGeometry
+from medrecon.geometry.field import field_of_view
+from medrecon.grid import Grid
+from medrecon.operators.ct import projector
+from medrecon.problem.problem import Problem
+from medrecon.problem.views import Views, iterative
+from medrecon.protocol import METHODS, Protocol
+from medrecon.scanner import kind_of
+from medrecon.study import Study
+from medrecon.units import hu_to_per_mm, per_mm_to_hu
+from medrecon.volume import Unit, Volume
+
+DEFAULT_WINDOW_HU = (-1000.0, 1600.0)
+MATCHED = {"native": True, "triton": True, "astra": False}
+ANALYTIC = ("fbp", "fdk", "helical")
+_WATER_FACTOR = 2.0
+"""Water values further apart than this belong to no two tubes, but to two units."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Attenuation in 1/mm of an image in the prior's unit: ``scale * u + offset``."""
+
+    scale: float
+    offset: float
+
+    def normalised(self, mu: Tensor) -> Tensor:
+        """Attenuation to the prior's unit."""
+        return (mu - self.offset) / self.scale
+
+    def attenuation(self, u: Tensor) -> Tensor:
+        """Image in the prior's unit to attenuation."""
+        return self.scale * u + self.offset
+
+
+def ct_problem(
+    study: Study,
+    protocol: Protocol,
+    *,
+    window_hu: tuple[float, float] = DEFAULT_WINDOW_HU,
+    device: str = "cpu",
+) -> Problem:
+    """Set up a CT scan; the ``window_hu`` of the prior maps to [-1, 1].
+
+    Raises
+    ------
+    InconsistentError
+        If the protocol has no grid and the study neither, or they do not fit.
+    UsageError
+        If the protocol's backend cannot project this scan.
+    """
+    geometry = study.geometry
+    if isinstance(geometry, Cartesian):
+        raise InconsistentError("This is an MR study; a CT protocol cannot reconstruct it.")
+    grid = grid_of(study, protocol)
+    water = water_of(study, protocol)
+    y = study.measurements.to(device)
+    operator = projector(grid, geometry, protocol.backend)
+    operator.codomain.check(y, "the sinogram")
+    low, high = window_hu
+    unit = Scale(
+        scale=hu_to_per_mm((high - low) / 2, water) - hu_to_per_mm(0.0, water),
+        offset=hu_to_per_mm((high + low) / 2, water),
+    )
+    precision = _precision(study, protocol.model_std, y)
+    views = Views(grid, geometry, protocol.backend, y, _on(study.weights, y))
+    data = DataTerm(operator, y, precision, unit.scale, unit.offset)
+    place = grid.shifted(study.isocenter)
+    return Problem(
+        data=data,
+        grid=place,
+        direct=_direct(y, geometry, grid, protocol, unit),
+        iterative=iterative(views, unit.normalised),
+        to_volume=lambda u: Volume(per_mm_to_hu(unit.attenuation(u), water).cpu(), place, Unit.HU),
+        data_range=high - low,
+        study=study,
+        facts=_facts(geometry, protocol, water),
+    )
+
+
+def grid_of(study: Study, protocol: Protocol) -> Grid:
+    """Return the volume's grid in the scanner's frame.
+
+    Raises
+    ------
+    InconsistentError
+        If neither protocol nor study say it.
+    """
+    if protocol.grid is not None:
+        settings = protocol.grid
+        return Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
+    if study.grid is not None:
+        return study.grid
+    raise InconsistentError("Neither the protocol nor the measurements say the volume's grid.")
+
+
+def water_of(study: Study, protocol: Protocol) -> float:
+    """Return water's attenuation in 1/mm: what the scanner states, else what the protocol says.
+
+    Raises
+    ------
+    InconsistentError
+        If both say it and they differ by so much that one is in another unit.
+    """
+    stated, expected = study.mu_water, protocol.mu_water_per_mm
+    if stated is None:
+        return expected
+    if not expected / _WATER_FACTOR < stated < expected * _WATER_FACTOR:
+        raise InconsistentError(
+            f"The scan states {stated:g} per mm for water, protocol {protocol.name} "
+            f"{expected:g}; one of them is in another unit (1 per cm = 0.1 per mm)."
+        )
+    return stated
+
+
+def _direct(
+    y: Tensor, geometry: CTGeometry, grid: Grid, protocol: Protocol, unit: Scale
+) -> dict[str, Callable[[], Tensor]]:
+    """Name the closed formulas, each with the filter of its baseline."""
+    filters: dict[str, str] = {baseline.method: baseline.filter for baseline in protocol.baselines}
+
+    def reconstruct(name: str) -> Tensor:
+        window = filters.get(name, "ramlak").replace("_", "-")
+        return unit.normalised(_analytic(y, geometry, grid, window))
+
+    names = [name for name in METHODS[kind_of(geometry)] if name in ANALYTIC]
+    return {name: lambda name=name: reconstruct(name) for name in names}  # type: ignore[misc]
+
+
+def _analytic(y: Tensor, geometry: CTGeometry, grid: Grid, window: str) -> Tensor:
+    if isinstance(geometry, SliceGeometry):
+        return fbp(y, geometry, grid, window)
+    return fdk(y, geometry, grid, window)  # type: ignore[arg-type]
+
+
+def _facts(geometry: CTGeometry, protocol: Protocol, water: float) -> dict[str, Any]:
+    field = field_of_view(geometry)
+    facts: dict[str, Any] = {
+        "kind": kind_of(geometry),
+        "views": geometry.views,
+        "mu_water_per_mm": water,
+        "field_of_view_radius_mm": round(field.radius, 2),
+        "backend": protocol.backend,
+    }
+    if not MATCHED[protocol.backend]:
+        facts["adjoint"] = "not the exact transpose: conjugate gradients may stall"
+    return facts
+
+
+def _on(weights: Tensor | None, y: Tensor) -> Tensor | None:
+    return None if weights is None else weights.to(y)
+
+
+def _precision(study: Study, model_std: float, y: Tensor) -> Tensor | float:
+    """Inverse variance of line integrals: counting noise plus what the model leaves unexplained."""
+    if study.weights is None:
+        deviation = study.noise_std or _line_integral_noise(y)
+        return 1 / (deviation**2 + model_std**2)
+    weights = study.weights.to(y)
+    if study.noise_std is not None:
+        weights = weights / study.noise_std**2
+    return weights / (1 + weights * model_std**2)
+
+
+def _line_integral_noise(y: Tensor) -> float:
+    """Noise of a sinogram from second differences along its columns (median absolute deviation)."""
+    second = y[..., 2:] - 2 * y[..., 1:-1] + y[..., :-2]
+    deviation = 1.4826 * float(second.abs().flatten()[:: max(1, second.numel() // 10**6)].median())
+    floor = 1e-4 * float(y.abs().max())
+    return max(deviation / 6**0.5, floor, 1e-12)
