@@ -1,4 +1,4 @@
-"""Circular cone-beam projection of a volume."""
+"""Cone-beam and parallel projection of a volume onto a detector with upright rows."""
 
 from __future__ import annotations
 
@@ -14,34 +14,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.arrays import Space
-from medrecon.geometry.ct import ConeBeam
+from medrecon.errors import InconsistentError
+from medrecon.geometry.ct import VolumeGeometry
+from medrecon.geometry.frames import frames
 from medrecon.grid import Grid
-from medrecon.operators import rays
+from medrecon.operators import axial, rays
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.kernels import footprint
 from medrecon.operators.kernels.compile import empty, launch, to_array
 
+Table = NDArray[Any]
+
 
 @dataclass(frozen=True, eq=False)
 class ConeProjector(LinearOperator):
-    """Line integrals of a volume on a flat detector, averaged over its cells.
+    """Line integrals of a volume on a detector whose rows step along z, averaged over its cells.
 
     Distance-driven with separable footprints: the share of a voxel in a cell is its overlap with
     the cell's shadow in the plane, times its overlap along z, times the path per step; the exact
-    transpose gathers with the same numbers.  ``(*batch, z, y, x)`` in 1/mm to
-    ``(*batch, views, rows, columns)``, dimensionless.
+    transpose gathers with the same numbers.  Cone beams on a circle or a helix, with a flat or a
+    cylindrical detector and a flying focal spot, parallel beams, and any per-view vectors that
+    keep the rows upright.  ``(*batch, z, y, x)`` in 1/mm to ``(*batch, views, rows, columns)``,
+    dimensionless.
 
     Parameters
     ----------
     grid
         Axial grid of the volume.
     geometry
-        The scanner.
+        The scanner; its frames must be axial.
 
     Raises
     ------
     InconsistentError
-        If the grid is not axial or reaches the source.
+        If the grid is not axial or reaches the source, or the detector's rows are tilted.
 
     References
     ----------
@@ -63,10 +69,15 @@ class ConeProjector(LinearOperator):
     """
 
     grid: Grid
-    geometry: ConeBeam
+    geometry: VolumeGeometry
 
     def __post_init__(self) -> None:
         rays.check_scan(self.grid, self.geometry)
+        if not frames(self.geometry).is_axial:
+            raise InconsistentError(
+                "Footprints need detector rows that step along z and columns perpendicular to it; "
+                "project tilted detectors with RayProjector."
+            )
 
     @property
     def domain(self) -> Space:
@@ -76,19 +87,26 @@ class ConeProjector(LinearOperator):
     @property
     def codomain(self) -> Space:
         """``(views, rows, columns)``."""
-        return Space((len(self.geometry.angles), self.geometry.rows, self.geometry.columns))
+        return Space((self.geometry.views, self.geometry.rows, self.geometry.columns))
 
     @cached_property
-    def _tables(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def _tables(self) -> tuple[Table, ...]:
+        """In the plane, along z, on the detector: as the kernels take them."""
         return (
             rays.shadow_rays(self.grid, self.geometry),
             rays.view_matrices(self.grid, self.geometry),
-            rays.axial_edges(self.grid, self.geometry),
+            axial.row_shadows(self.grid, self.geometry),
+            axial.curvatures(self.geometry),
         )
 
     @cached_property
-    def _lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return rays.path_lengths(self.grid, self.geometry)
+    def _paths(self) -> Table:
+        return axial.path_tables(self.grid, self.geometry)
+
+    @cached_property
+    def _edges(self) -> tuple[Table, ...]:
+        edges = rays.tangents(self.geometry, edges=True)
+        return edges.t, edges.lookup, np.stack([edges.t_min, edges.step], -1), edges.pattern
 
     def _forward(self, x: Tensor) -> Tensor:
         return _each(x, self.domain, self.codomain, self._project)
@@ -97,28 +115,22 @@ class ConeProjector(LinearOperator):
         return _each(y, self.codomain, self.domain, self._backproject)
 
     def _project(self, volume: Tensor) -> Tensor:
-        sums = _prefix_sums(to_array(volume.permute(1, 2, 0)))
+        values = to_array(volume.permute(1, 2, 0))
+        sums = empty((*values.shape[:2], values.shape[2] + 2), values)
+        launch(footprint.prefix_sums, values, sums)
         views, rows, columns = self.codomain.shape
         target = empty((views, columns, rows), sums)
-        launch(footprint.forward, sums, *self._tables, target)
-        for factor in self._lengths:
-            target *= factor
+        launch(footprint.forward, sums, *self._tables, self._paths, *self._edges, target)
         return torch.from_numpy(target).permute(0, 2, 1)
 
     def _backproject(self, scan: Tensor) -> Tensor:
-        weighted = to_array(scan.permute(0, 2, 1)).copy()
-        for factor in self._lengths:
-            weighted *= factor
+        values = to_array(scan.permute(0, 2, 1))
+        sums = empty((*values.shape[:2], values.shape[2] + 2), values)
+        launch(footprint.weighted_prefix_sums, values, self._tables[2], self._paths, sums)
         depth, height, width = self.grid.shape
-        target = empty((height, width, depth), weighted)
-        launch(footprint.transpose, _prefix_sums(weighted), *self._tables, target)
+        target = empty((height, width, depth), sums)
+        launch(footprint.transpose, sums, *self._tables, *self._edges, target)
         return torch.from_numpy(target).permute(2, 0, 1)
-
-
-def _prefix_sums(values: NDArray[Any]) -> NDArray[Any]:
-    sums = empty((*values.shape[:2], values.shape[2] + 1), values)
-    launch(footprint.prefix_sums, values, sums)
-    return sums
 
 
 def _each(x: Tensor, inside: Space, outside: Space, apply: Callable[[Tensor], Tensor]) -> Tensor:

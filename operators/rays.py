@@ -269,13 +269,3 @@ def axial_edges(grid: Grid, geometry: ParallelBeam3D | ConeBeam) -> Array:
     z_edge = grid.origin[2] - grid.spacing[0] / 2
     v_edge = geometry.row_offset - geometry.rows / 2 * geometry.row_spacing
     return np.array([z_edge, grid.spacing[0], v_edge, geometry.row_spacing])
-
-
-def path_lengths(grid: Grid, geometry: ConeBeam) -> tuple[Array, Array]:
-    """Path in mm per step in the plane, as ``(views, columns, 1)`` times ``(columns, rows)``.
-
-    The second factor is how much a ray is longer than its shadow in the plane.
-    """
-    in_plane = np.hypot(column_positions(geometry), geometry.source_to_detector)
-    oblique = np.hypot(1.0, row_positions(geometry)[None, :] / in_plane[:, None])
-    return plane_lengths(grid, geometry)[..., None], np.asarray(oblique)

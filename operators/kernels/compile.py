@@ -44,6 +44,15 @@ def kernel(function: F) -> F:
     return cast(F, compiled)
 
 
+def inner(function: F) -> F:
+    """Compile a part of a kernel, called from its loops; it lives in the kernel's own file.
+
+    (Numba's cache watches the file of the kernel only: a part that changes elsewhere would leave
+    a stale kernel behind.)
+    """
+    return cast(F, numba.njit(nogil=True, fastmath={"contract"})(function))
+
+
 def launch(function: Callable[..., None], *arguments: object) -> None:
     """Run a kernel on as many threads as torch may use.
 
