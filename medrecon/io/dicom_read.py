@@ -36,7 +36,7 @@ MAX_BYTES = 16 * 2**30
 _MAX_FILES = 50_000
 _MAX_COMPRESSION = 1000
 _AIR_HU = -1000.0
-_BROKEN = (
+BROKEN = (
     AttributeError,
     BytesLengthException,
     EOFError,
@@ -50,7 +50,8 @@ _BROKEN = (
     TypeError,
     ValueError,
     struct.error,
-)  # what pydicom raises on damaged files
+)
+"""What pydicom raises on damaged files."""
 
 
 def read_dicom_series(
@@ -88,11 +89,11 @@ def read_dicom_series(
         If the series is too large.
     """
     try:
-        with _discreet():
+        with discreet():
             volume, identity, derived = _read(path, series_number, max_bytes)
     except MedreconError:
         raise
-    except _BROKEN:  # pydicom converts lazily: damage may show wherever an attribute is looked at
+    except BROKEN:  # pydicom converts lazily: damage may show wherever an attribute is looked at
         raise UnreadableError(
             f"{path}: a DICOM attribute is damaged; copy the series again from its source."
         ) from None
@@ -125,11 +126,11 @@ def _read(path: Path, series_number: int | None, max_bytes: int) -> tuple[Volume
         data[z] = _values(files[index], planes[index].shape, modality)
     unit = Unit.HU if modality == "CT" else Unit.ARBITRARY
     volume = Volume(torch.from_numpy(data), grid, unit)
-    return volume, _identity(first, where), _is_derived(first)
+    return volume, identity_of(first, where), _is_derived(first)
 
 
 @contextmanager
-def _discreet() -> Iterator[None]:
+def discreet() -> Iterator[None]:
     """Keep pydicom from quoting values (a patient's name) in warnings and in the log."""
     log = logging.getLogger("pydicom")
     before = log.disabled
@@ -160,11 +161,11 @@ def _headers(path: Path) -> dict[Path, Dataset]:
                 f"{path} is not a DICOM file (no DICM mark); if it is raw pixels or an old file "
                 "without a header, convert it first."
             )
-        return {path: _header(path)}
+        return {path: read_header(path)}
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     if len(files) > _MAX_FILES:
         raise ResourceError(f"{path} holds {len(files)} files; give the folder of one series.")
-    headers = {file: _header(file) for file in files if is_dicom(file)}
+    headers = {file: read_header(file) for file in files if is_dicom(file)}
     images = {file: header for file, header in headers.items() if "Rows" in header}
     if not images:
         raise UnreadableError(
@@ -173,7 +174,14 @@ def _headers(path: Path) -> dict[Path, Dataset]:
     return images
 
 
-def _header(file: Path) -> Dataset:
+def read_header(file: Path) -> Dataset:
+    """Everything of a DICOM file but its pixels.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is damaged, or deflated.
+    """
     try:
         meta = pydicom.filereader.read_file_meta_info(file)
         syntax = meta.get("TransferSyntaxUID")
@@ -187,7 +195,7 @@ def _header(file: Path) -> Dataset:
         return pydicom.dcmread(file, stop_before_pixels=True)
     except UnreadableError:
         raise
-    except (InvalidDicomError, *_BROKEN):
+    except (InvalidDicomError, *BROKEN):
         raise UnreadableError(
             f"{file}: the DICOM header is damaged or truncated; copy it again from its source."
         ) from None
@@ -263,7 +271,7 @@ def _values(file: Path, shape: tuple[int, int], modality: str) -> NDArray[np.flo
         pixels = ds.pixel_array
     except UnreadableError:
         raise
-    except (InvalidDicomError, *_BROKEN):
+    except (InvalidDicomError, *BROKEN):
         raise UnreadableError(
             f"{file}: the pixels are damaged, or their encoding is not supported (JPEG 2000 and "
             "JPEG-LS need pylibjpeg)."
@@ -328,7 +336,7 @@ def _numbers(ds: Dataset, keyword: str, count: int, file: Path) -> list[float]:
     try:
         value = ds[keyword].value
         numbers = [float(v) for v in (value if count > 1 else [value])]
-    except (KeyError, *_BROKEN):
+    except (KeyError, *BROKEN):
         numbers = []
     if len(numbers) != count or not all(math.isfinite(n) for n in numbers):
         raise InconsistentError(
@@ -344,12 +352,19 @@ def _integer(header: Dataset, keyword: str, default: int = 0) -> int:
         return default
 
 
-def _identity(header: Dataset, where: str) -> Identity:
+def identity_of(header: Dataset, where: str) -> Identity:
+    """Patient, study and frame of reference of a header; ``where`` it came from, for the error.
+
+    Raises
+    ------
+    UnreadableError
+        If a UID is illegal.
+    """
     attributes = {}
     for keyword in KEYWORDS:
         try:
             value = header.get(keyword)
-        except _BROKEN:
+        except BROKEN:
             continue
         if value is None or value == "":
             continue

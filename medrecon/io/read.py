@@ -9,8 +9,8 @@ from medrecon.study import Identity, Study
 from medrecon.volume import Unit, Volume
 
 STUDIES = (
-    "medrecon-study and DXchange projections (HDF5), ISMRMRD k-space (HDF5), Siemens twix (.dat), "
-    "k-space arrays (.npy), HTC 2022 fan beam (.mat)"
+    "medrecon-study, DXchange and NXtomo projections (HDF5), DICOM-CT-PD projections (a folder), "
+    "ISMRMRD k-space (HDF5), Siemens twix (.dat), k-space arrays (.npy), HTC 2022 fan beam (.mat)"
 )
 """What :func:`read_study` takes."""
 
@@ -19,6 +19,11 @@ IMAGES = "NIfTI files (.nii, .nii.gz) and DICOM series (a folder or a file)"
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_NEEDS = (
+    "it says no angles or distances, so name it in a protocol with its acquisition (see "
+    "docs/file-formats.md)."
+)
 
 
 def read_study(path: Path) -> Study:
@@ -27,7 +32,7 @@ def read_study(path: Path) -> Study:
     Parameters
     ----------
     path
-        One file.
+        One file; for DICOM-CT-PD the folder of the series.
 
     Returns
     -------
@@ -41,6 +46,8 @@ def read_study(path: Path) -> Study:
     InconsistentError
         If its content contradicts itself or physics.
     """
+    if path.is_dir():
+        return _read_folder(path)
     head = _head(path)
     if head.startswith(_HDF5):
         return _read_hdf5(path)
@@ -52,6 +59,10 @@ def read_study(path: Path) -> Study:
         from medrecon.io.htc import read_htc
 
         return read_htc(path)
+    if head[128:132] == b"DICM":
+        return _read_dicom(path)
+    if head.startswith(_TIFF):
+        raise UnreadableError(f"{path} is a TIFF image; {_TIFF_NEEDS}")
     if _is_twix(head):
         from medrecon.io.twix import read_twix
 
@@ -92,6 +103,30 @@ def read_image(path: Path, *, unit: Unit | None = None) -> tuple[Volume, Identit
         return read_nifti(path, unit=unit), Identity()
     _head(path)  # says why, if it cannot be opened at all
     raise UnreadableError(f"{path} is no image known here; supported are {IMAGES}.")
+
+
+def _read_folder(path: Path) -> Study:
+    from medrecon.io.ct_pd import is_ct_pd, read_ct_pd
+
+    if is_ct_pd(path):
+        return read_ct_pd(path)
+    if any(_begins(file, _TIFF) for file in sorted(path.iterdir())[:1]):
+        raise UnreadableError(f"{path} is a folder of TIFF images; {_TIFF_NEEDS}")
+    raise UnreadableError(f"{path} is a folder without projections; supported are {STUDIES}.")
+
+
+def _read_dicom(path: Path) -> Study:
+    from medrecon.io.ct_pd import is_ct_pd
+
+    if is_ct_pd(path):
+        raise UnreadableError(
+            f"{path} is one view of a DICOM-CT-PD series; give the folder of the series."
+        )
+    raise UnreadableError(f"{path} is a DICOM image, not measurements; supported are {STUDIES}.")
+
+
+def _begins(file: Path, marks: tuple[bytes, ...]) -> bool:
+    return file.is_file() and _head(file).startswith(marks)
 
 
 def _head(path: Path) -> bytes:
