@@ -20,11 +20,11 @@ import importlib.util
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -39,9 +39,10 @@ from medrecon.operators.kernels.compile import empty, launch, to_array
 Engine = Literal["numba", "triton"]
 Array = NDArray[Any]
 Kernel = Callable[..., None]
+T = TypeVar("T")
 
 _CHOSEN: ContextVar[Engine | None] = ContextVar("engine", default=None)
-_COPIES: dict[tuple[int, str, torch.device], Any] = {}
+_REMEMBERED: dict[tuple[int, Hashable], Any] = {}
 
 
 @cache
@@ -125,7 +126,7 @@ def run(kernel: Kernel, source: Tensor, *tables: Array, shape: tuple[int, ...]) 
     result = source.new_empty(shape)
     values = source.detach().resolve_neg().contiguous()
     # Triton launches on the current device, which need not be that of the data.
-    with torch.cuda.device_of(values):
+    with torch.cuda.device(values.device) if values.is_cuda else nullcontext():
         twin(kernel, values.device)(values, *tables, result)
     return result
 
@@ -147,7 +148,9 @@ def twin(kernel: Kernel, device: torch.device) -> Kernel:
         )
     package, _, leaf = kernel.__module__.rpartition(".")
     try:
-        found: Kernel = getattr(importlib.import_module(f"{package}.triton_{leaf}"), kernel.__name__)
+        found: Kernel = getattr(
+            importlib.import_module(f"{package}.triton_{leaf}"), kernel.__name__
+        )
     except (ImportError, AttributeError) as error:
         raise ResourceError(
             f"There is no GPU kernel of {leaf}.{kernel.__name__}; move the data to the CPU."
@@ -155,33 +158,32 @@ def twin(kernel: Kernel, device: torch.device) -> Kernel:
     return found
 
 
-def on_device(
-    table: Array, device: torch.device, make: Callable[[Array], Any] = np.ascontiguousarray
-) -> Any:
-    """Copy ``make(table)`` to a device, once for every array, function and device.
+def remembered(table: Array, key: Hashable, make: Callable[[], T]) -> T:
+    """Work something out of a table once, and forget it with the table.
 
     Parameters
     ----------
     table
-        Not to be changed afterwards; copies are forgotten when it is.
-    device
-        Where to.
+        Not to be changed afterwards.
+    key
+        What is worked out.
     make
-        A module's function of the table that gives an array or a tuple of arrays.
-
-    Returns
-    -------
-    Tensor or tuple of Tensor
-        As ``make`` gives.
+        Works it out.
     """
-    key = (id(table), f"{make.__module__}.{make.__qualname__}", device)
-    if key not in _COPIES:
-        made = make(table)
-        arrays = made if isinstance(made, tuple) else (made,)
-        copies = tuple(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays)
-        weakref.finalize(table, _COPIES.pop, key, None)
-        _COPIES[key] = copies if isinstance(made, tuple) else copies[0]
-    return _COPIES[key]
+    entry = (id(table), key)
+    if entry not in _REMEMBERED:
+        _REMEMBERED[entry] = make()
+        weakref.finalize(table, _REMEMBERED.pop, entry, None)
+    return _REMEMBERED[entry]  # type: ignore[no-any-return]
+
+
+def on_device(table: Array, device: torch.device, make: Callable[[Array], Array]) -> Tensor:
+    """Copy ``make(table)`` to a device, once for every table, module-level function and device."""
+
+    def copy() -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(make(table))).to(device)
+
+    return remembered(table, (make, device), copy)
 
 
 class On(LinearOperator):
