@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,10 @@ from torch import Tensor
 from medrecon.errors import InconsistentError
 from medrecon.operators.base import LinearOperator
 from medrecon.solvers.cg import inner
+
+
+class UnmatchedAdjointWarning(UserWarning):
+    """A back-projection that only resembles the adjoint: solvers end beside the minimum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,11 @@ class DataTerm:
         mean the same whatever the scanner, the dose or the coil gain.
     scale, offset
         s and c: physical image = s u + c, with u in the prior's range.
+
+    Warns
+    -----
+    UnmatchedAdjointWarning
+        If the operator's adjoint is an approximation.
     """
 
     operator: LinearOperator
@@ -55,6 +65,14 @@ class DataTerm:
         if not (math.isfinite(lowest) and lowest >= 0):
             raise InconsistentError(
                 f"Measurement weights must be finite and not negative, the smallest is {lowest}."
+            )
+        if not self.operator.adjoint_is_exact:
+            warnings.warn(
+                f"The back-projection of {type(self.operator).__name__} is not its exact adjoint: "
+                "CGLS, TV and DDS solve a slightly different problem and cannot reach small "
+                "residuals; the native backend is exact.",
+                UnmatchedAdjointWarning,
+                stacklevel=1,
             )
 
     @property

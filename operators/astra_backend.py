@@ -1,7 +1,6 @@
-"""Slice projectors computed by the ASTRA toolbox on the CPU, behind the same interface.
+"""Projectors computed by the ASTRA toolbox behind our interface: slices on the CPU, 3D on a GPU.
 
-ASTRA is GPL-3 and imported only where this backend is asked for.  Its ``line`` model takes the
-exact length of every ray in every pixel (Siddon); it works in single precision on one thread.
+ASTRA is GPL-3 and imported only where this backend is asked for.
 """
 
 from __future__ import annotations
@@ -9,22 +8,46 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.arrays import Space
-from medrecon.errors import MedreconError, UsageError
-from medrecon.geometry.ct import FanBeam, ParallelBeam
+from medrecon.errors import MedreconError, ResourceError, UsageError
+from medrecon.geometry import CTGeometry, SliceGeometry, VolumeGeometry
 from medrecon.grid import Grid
 from medrecon.operators import rays
+from medrecon.operators.astra_vectors import (
+    plane_window,
+    slice_vectors,
+    volume_vectors,
+    volume_window,
+)
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.kernels.compile import LAUNCH
+
+
+def astra_projector(grid: Grid, geometry: CTGeometry) -> LinearOperator:
+    """Projector of ASTRA for any geometry: on the CPU slice by slice, on a GPU for volumes.
+
+    Raises
+    ------
+    MedreconError
+        If ASTRA is not installed.
+    ResourceError
+        If the geometry needs a GPU and ASTRA sees none.
+    UsageError
+        If ASTRA cannot do this grid or geometry.
+    InconsistentError
+        If the grid does not fit the scan.
+    """
+    if isinstance(geometry, get_args(SliceGeometry)):
+        return AstraProjector(grid, geometry)  # type: ignore[arg-type]
+    return AstraVolumeProjector(grid, geometry)  # type: ignore[arg-type]
 
 
 def _astra() -> Any:
@@ -37,20 +60,33 @@ def _astra() -> Any:
         ) from error
 
 
+def _astra_with_gpu() -> Any:
+    """ASTRA, if it has a GPU; without one its 3D projectors end the whole process."""
+    astra = _astra()
+    if not astra.use_cuda():
+        raise ResourceError(
+            "ASTRA projects volumes on an NVIDIA GPU only and sees none here; use the native "
+            "backend."
+        )
+    return astra
+
+
 @dataclass(frozen=True, eq=False)
 class AstraProjector(LinearOperator):
-    """Line integrals of every slice by ASTRA, ``(*batch, z, y, x)`` in 1/mm.
+    """Line integrals of every slice by ASTRA's ``line`` kernels on the CPU.
 
-    The result has shape ``(*batch, z, views, columns)``.  Back-projection applies the transpose
-    of the same matrix, so the adjoint is exact to single precision; double precision inputs are
-    rounded to it.
+    ``(*batch, z, y, x)`` in 1/mm to ``(*batch, z, views, columns)``: the exact length of every
+    ray in every pixel (Siddon), in single precision; double precision inputs are rounded to it.
+    Back-projection applies the transpose of the same matrix, so the adjoint is exact.  ASTRA has
+    no arcs in 2D; here every cell of an arc is a view of its own, with the same rays.  Slices are
+    worked out side by side on as many threads as torch may use.
 
     Parameters
     ----------
     grid
-        Axial grid of the volume.
+        Axial grid of the volume with square pixels.
     geometry
-        Parallel or fan beam.
+        Parallel or fan beam, flat or arc.
 
     Raises
     ------
@@ -68,7 +104,7 @@ class AstraProjector(LinearOperator):
     """
 
     grid: Grid
-    geometry: ParallelBeam | FanBeam
+    geometry: SliceGeometry
 
     def __post_init__(self) -> None:
         rays.check_scan(self.grid, self.geometry)
@@ -87,7 +123,7 @@ class AstraProjector(LinearOperator):
     @property
     def codomain(self) -> Space:
         """``(z, views, columns)``."""
-        return Space((self.grid.shape[0], len(self.geometry.angles), self.geometry.columns))
+        return Space((self.grid.shape[0], self.geometry.views, self.geometry.columns))
 
     @property
     def blocks(self) -> int:
@@ -95,50 +131,174 @@ class AstraProjector(LinearOperator):
         return 1
 
     def _forward(self, x: Tensor) -> Tensor:
-        with self._matrix() as matrix:
-            return _each_slice(x, self.codomain, matrix.FP)
+        return self._each_slice("direct_FP", x, self.codomain)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        with self._matrix() as matrix:
-            return _each_slice(y, self.domain, matrix.BP)
+        return self._each_slice("direct_BP", y, self.domain)
+
+    def _each_slice(self, name: str, source: Tensor, to: Space) -> Tensor:
+        """Let ASTRA write every plane ``(*batch, z, ., .)`` straight into the result."""
+        vectors = slice_vectors(self.geometry)
+        sinogram = (len(vectors.rows), *vectors.detector)
+        plane = self.grid.shape[1:]
+        inside, outside = (plane, sinogram) if name == "direct_FP" else (sinogram, plane)
+        start = source.detach().to("cpu", torch.float32).contiguous().reshape(-1, *inside)
+        end = torch.zeros(len(start), *outside)
+        astra = _astra()
+        apply = getattr(astra.projector, name)
+        with LAUNCH, self._projector(astra) as number:
+
+            def run(k: int) -> None:
+                apply(number, start[k], out=end[k])
+
+            with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+                list(pool.map(run, range(len(start))))
+        return end.reshape(*source.shape[:-2], *to.shape[-2:]).to(source.device, source.dtype)
 
     @contextmanager
-    def _matrix(self) -> Iterator[Any]:
-        """ASTRA's object for one slice, alive for one call: it cannot be pickled or shared."""
-        astra = _astra()
-        _, ny, nx = self.grid.shape
-        _, dy, dx = self.grid.spacing
-        left, top = self.grid.origin[0] - dx / 2, self.grid.origin[1] - dy / 2
-        # ASTRA's y grows from the last row of pixels to the first: our y with the other sign.
-        plane = astra.create_vol_geom(ny, nx, left, left + nx * dx, -top - ny * dy, -top)
-        fan = isinstance(self.geometry, FanBeam)
-        scan = astra.create_proj_geom(
-            "fanflat_vec" if fan else "parallel_vec", self.geometry.columns, _vectors(self.geometry)
-        )
-        with LAUNCH:
-            number = astra.create_projector("line_fanflat" if fan else "line", scan, plane)
-            try:
-                yield astra.OpTomo(number)
-            finally:
-                astra.projector.delete(number)
+    def _projector(self, astra: Any) -> Iterator[int]:
+        """ASTRA's projector of one slice, alive for one call: it cannot be pickled or shared."""
+        vectors = slice_vectors(self.geometry)
+        plane = astra.create_vol_geom(*plane_window(self.grid))
+        scan = astra.create_proj_geom(vectors.kind, *vectors.detector, vectors.rows)
+        kernel = "line_fanflat" if vectors.kind == "fanflat_vec" else "line"
+        number = astra.create_projector(kernel, scan, plane)
+        try:
+            yield number
+        finally:
+            astra.projector.delete(number)
 
 
-def _vectors(geometry: ParallelBeam | FanBeam) -> NDArray[np.float64]:
-    """Source (or ray), middle of the detector and step of a column per view, ``(views, 6)``."""
-    a = np.array(geometry.angles)
-    u = np.stack([np.cos(a), -np.sin(a)], -1)
-    w = np.stack([-np.sin(a), -np.cos(a)], -1)
-    middle = geometry.column_offset * u
-    start = w
-    if isinstance(geometry, FanBeam):
-        start = -geometry.source_to_axis * w
-        middle = middle + (geometry.source_to_detector - geometry.source_to_axis) * w
-    return np.concatenate([start, middle, geometry.column_spacing * u], -1)
+@dataclass(frozen=True, eq=False)
+class AstraVolumeProjector(LinearOperator):
+    """Parallel and cone beams by ASTRA on an NVIDIA GPU: any path, flat and curved detectors.
+
+    ``(*batch, z, y, x)`` in 1/mm to ``(*batch, views, rows, columns)``, Joseph's interpolation by
+    texture units (fractions of 1/256) in single precision.  Tensors on a GPU are handed over by
+    DLPack and written in place; tensors of the host travel.  ASTRA orders measurements rows first:
+    what comes out is a view of that memory, and goes back in without a copy.
+
+    The back-projection is *not* the exact adjoint: for flat detectors it is voxel-driven; for
+    curved ones it is ASTRA's ``matched_bp``, the transpose but for the rounded fractions.
+
+    Parameters
+    ----------
+    grid
+        Axial grid of the volume.
+    geometry
+        Parallel or cone beam with rows, or per-view vectors.
+
+    Raises
+    ------
+    MedreconError
+        If ASTRA is not installed.
+    ResourceError
+        If ASTRA sees no GPU.
+    UsageError
+        If a curved detector is mirrored.
+    InconsistentError
+        If the grid is not axial or reaches the source.
+
+    References
+    ----------
+    W. J. Palenstijn et al., J. Struct. Biol. 176 (2011) 250-253, doi:10.1016/j.jsb.2011.07.017.
+    """
+
+    grid: Grid
+    geometry: VolumeGeometry
+
+    def __post_init__(self) -> None:
+        rays.check_scan(self.grid, self.geometry)
+        volume_vectors(self.geometry)
+        _astra_with_gpu()
+
+    @property
+    def domain(self) -> Space:
+        """``(z, y, x)``."""
+        return Space(self.grid.shape)
+
+    @property
+    def codomain(self) -> Space:
+        """``(views, rows, columns)``."""
+        return Space((self.geometry.views, self.geometry.rows, self.geometry.columns))
+
+    @property
+    def adjoint_is_exact(self) -> bool:
+        """Never: see the class."""
+        return False
+
+    def _forward(self, x: Tensor) -> Tensor:
+        volumes = _on_gpu(x).contiguous().reshape(-1, *self.grid.shape)
+        views, rows, columns = self.codomain.shape
+        sinograms = volumes.new_zeros(len(volumes), rows, views, columns)
+        self._run("FP", volumes, sinograms)
+        y = sinograms.transpose(1, 2).reshape(*x.shape[:-3], views, rows, columns)
+        return y.to(x.device, x.dtype)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        views, rows, columns = self.codomain.shape
+        sinograms = _on_gpu(y).transpose(-3, -2).contiguous().reshape(-1, rows, views, columns)
+        volumes = sinograms.new_zeros(len(sinograms), *self.grid.shape)
+        self._run("BP", volumes, sinograms)
+        return volumes.reshape(*y.shape[:-3], *self.grid.shape).to(y.device, y.dtype)
+
+    def _run(self, direction: str, volumes: Tensor, sinograms: Tensor) -> None:
+        """Let ASTRA read one of every pair and write the other, in place."""
+        astra = _astra_with_gpu()
+        experimental = importlib.import_module("astra.experimental")
+        apply = getattr(experimental, f"do_composite_{direction}")
+        with LAUNCH, _gpu_of(volumes), self._projector(astra) as (number, plane, scan):
+            for volume, sinogram in zip(volumes, sinograms, strict=True):
+                numbers: list[int] = []
+                try:
+                    numbers.append(astra.data3d.link("-vol", plane, volume))
+                    numbers.append(astra.data3d.link("-sino", scan, sinogram))
+                    apply(number, numbers[:1], numbers[1:])
+                except astra.log.AstraError as error:
+                    raise ResourceError(
+                        f"ASTRA's GPU {direction} of {tuple(volume.shape)} voxels and "
+                        f"{tuple(sinogram.shape)} samples failed ({error}); use fewer slices at "
+                        "a time, or the native backend."
+                    ) from error
+                finally:
+                    astra.data3d.delete(numbers)
+
+    @contextmanager
+    def _projector(self, astra: Any) -> Iterator[tuple[int, Any, Any]]:
+        """ASTRA's projector and its two geometries, alive for one call."""
+        vectors = volume_vectors(self.geometry)
+        plane = astra.create_vol_geom(*volume_window(self.grid))
+        scan = astra.create_proj_geom(vectors.kind, *vectors.detector, vectors.rows)
+        settings = astra.astra_dict("cuda3d") | {
+            "ProjectionGeometry": scan,
+            "VolumeGeometry": plane,
+        }
+        if vectors.kind == "cyl_cone_vec":
+            settings["ProjectionKernel"] = "matched_bp"
+        number = astra.projector3d.create(settings)
+        try:
+            yield number, plane, scan
+        finally:
+            astra.projector3d.delete(number)
 
 
-def _each_slice(x: Tensor, outside: Space, apply: Any) -> Tensor:
-    """Apply ASTRA to slices ``(*batch, z, ., .)`` one by one, in single precision."""
-    planes = x.detach().reshape(-1, *x.shape[-2:]).to("cpu", torch.float32).contiguous()
-    results = [torch.from_numpy(apply(plane.numpy())) for plane in planes]
-    stacked = torch.stack(results).to(x.device, x.dtype)
-    return stacked.reshape(*x.shape[:-2], *outside.shape[-2:])
+def _on_gpu(x: Tensor) -> Tensor:
+    """Single precision, and on a GPU where torch has one; ASTRA carries host memory itself."""
+    device = x.device
+    if device.type != "cuda" and torch.cuda.is_available():
+        device = torch.device("cuda")
+    return x.detach().to(device, torch.float32)
+
+
+@contextmanager
+def _gpu_of(x: Tensor) -> Iterator[None]:
+    """Make the tensor's GPU the current one, with all that torch has asked of it done.
+
+    ASTRA works on streams of its own and waits for them before it returns.
+    """
+    if x.device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(x.device):
+        torch.cuda.current_stream().synchronize()
+        yield

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from medrecon.errors import UsageError
 from medrecon.geometry.ct import ConeBeam, CTGeometry, FanBeam
 from medrecon.grid import Grid
-from medrecon.operators.astra_backend import AstraProjector
+from medrecon.operators.astra_backend import astra_projector
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.cone import ConeProjector
 from medrecon.operators.fan import FanProjector
@@ -26,13 +26,17 @@ def projector(grid: Grid, geometry: CTGeometry, backend: Backend = "native") -> 
     geometry
         Parallel, fan or cone beam.
     backend
-        ``"native"``: matched pairs of this package; ``"astra"``: the ASTRA toolbox (GPL-3), slice
-        stacks only.
+        ``"native"``: matched pairs of this package; ``"astra"``: the ASTRA toolbox (GPL-3), slices
+        on the CPU, volumes on an NVIDIA GPU.
 
     Raises
     ------
     UsageError
-        If the backend is unknown, not installed or cannot do this geometry.
+        If the backend is unknown or cannot do this geometry.
+    MedreconError
+        If the backend is not installed.
+    ResourceError
+        If the backend needs a GPU and finds none.
     InconsistentError
         If the grid does not fit the scan.
 
@@ -47,11 +51,7 @@ def projector(grid: Grid, geometry: CTGeometry, backend: Backend = "native") -> 
         known = " or ".join(repr(b) for b in get_args(Backend))
         raise UsageError(f"Unknown projector backend {backend!r}; use {known}.")
     if backend == "astra":
-        if isinstance(geometry, ConeBeam):
-            raise UsageError(
-                "ASTRA has no cone-beam projector for the CPU; use the native backend."
-            )
-        return AstraProjector(grid, geometry)
+        return astra_projector(grid, geometry)
     if isinstance(geometry, ConeBeam):
         return ConeProjector(grid, geometry)
     if isinstance(geometry, FanBeam):
