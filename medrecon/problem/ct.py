@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from medrecon.analytic.fbp import fbp
-from medrecon.analytic.fdk import fdk
+from medrecon.analytic import analytic, method_for
 from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian, CTGeometry, SliceGeometry
+from medrecon.geometry import Cartesian, CTGeometry
 from medrecon.geometry.field import field_of_view
 from medrecon.grid import Grid
 from medrecon.operators.ct import projector
@@ -134,17 +134,16 @@ def _direct(
     filters: dict[str, str] = {baseline.method: baseline.filter for baseline in protocol.baselines}
 
     def reconstruct(name: str) -> Tensor:
+        fitting = method_for(geometry)
+        if name != fitting:
+            raise InconsistentError(
+                f"The views of this scan lie on a path for {fitting}, not {name}; name that method."
+            )
         window = filters.get(name, "ramlak").replace("_", "-")
-        return unit.normalised(_analytic(y, geometry, grid, window))
+        return unit.normalised(analytic(y, geometry, grid, window))
 
     names = [name for name in METHODS[kind_of(geometry)] if name in ANALYTIC]
-    return {name: lambda name=name: reconstruct(name) for name in names}  # type: ignore[misc]
-
-
-def _analytic(y: Tensor, geometry: CTGeometry, grid: Grid, window: str) -> Tensor:
-    if isinstance(geometry, SliceGeometry):
-        return fbp(y, geometry, grid, window)
-    return fdk(y, geometry, grid, window)  # type: ignore[arg-type]
+    return {name: partial(reconstruct, name) for name in names}
 
 
 def _facts(geometry: CTGeometry, protocol: Protocol, water: float) -> dict[str, Any]:

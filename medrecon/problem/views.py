@@ -16,9 +16,12 @@ from medrecon.operators.ct import Backend, projector
 from medrecon.problem.problem import Iterates
 from medrecon.protocol import Baseline
 from medrecon.solvers.progress import Progress, nonnegative
-from medrecon.solvers.sirt import Subset, os_sart, reciprocal
+from medrecon.solvers.sirt import Subset, os_sart, reciprocal, row_sums
 from medrecon.solvers.subsets import split_geometry, split_views
-from medrecon.solvers.transmission import Transmission, transmission_ml
+from medrecon.solvers.transmission import Transmission, os_transmission
+
+GRAZED = 1e-6
+"""Rays this much shorter than the longest one in the volume say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,10 @@ class Views:
         if self.quanta is None:
             return [Subset(A, y) for A, y in zip(self._operators(count), lines, strict=True)]
         parts = zip(self._operators(count), lines, self._split(self.quanta, count), strict=True)
-        return [Subset(A, y, (quanta > 0) * _shorter(A, y)) for A, y, quanta in parts]
+        return [
+            Subset(A, y, (quanta > 0) * reciprocal(row_sums(A, y), GRAZED))
+            for A, y, quanta in parts
+        ]
 
     def transmissions(self, count: int) -> list[Transmission]:
         """Set counts beside those without an object, the quanta times exp(line integral).
@@ -64,9 +70,8 @@ class Views:
             )
         blank = self.quanta * torch.exp(self.measurements)
         counts, blanks = self._split(self.quanta, count), self._split(blank, count)
-        nothing = torch.zeros((), device=blank.device)
         return [
-            Transmission(A, quanta, b, nothing)
+            Transmission(A, quanta, b)
             for A, quanta, b in zip(self._operators(count), counts, blanks, strict=True)
         ]
 
@@ -92,16 +97,10 @@ def iterative(views: Views, normalised: Callable[[Tensor], Tensor]) -> dict[str,
 
     def transmission(spec: Baseline) -> Iterator[Progress]:
         subsets = views.transmissions(spec.subsets)
-        return told(transmission_ml(subsets, iterations=spec.iterations))
+        return told(os_transmission(subsets, iterations=spec.iterations))
 
     return {
         "sirt": lambda spec: sart(spec, 1),
         "os_sart": lambda spec: sart(spec, spec.subsets),
         "transmission_ml": transmission,
     }
-
-
-def _shorter(operator: LinearOperator, like: Tensor) -> Tensor:
-    """One over the length of every ray in the volume, 0 for rays that miss it."""
-    ones = torch.ones(operator.domain.shape, dtype=like.dtype, device=like.device)
-    return reciprocal(operator(ones))

@@ -30,7 +30,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "fan": ("fbp", *_ITERATIVE),
     "cone": ("fdk", *_ITERATIVE),
     "helical": ("helical", *_ITERATIVE),
-    "vectors": ("fdk", *_ITERATIVE),
+    "vectors": ("fdk", "helical", "fbp", *_ITERATIVE),
     "cartesian": ("zero_filled", "adjoint", "cg_sense", "tv"),
 }
 """Which baselines exist for which kind of acquisition."""
