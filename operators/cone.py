@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,8 +17,9 @@ from medrecon.geometry.frames import frames
 from medrecon.grid import Grid
 from medrecon.operators import axial, rays
 from medrecon.operators.base import LinearOperator
+from medrecon.operators.batch import each
 from medrecon.operators.kernels import footprint
-from medrecon.operators.kernels.compile import empty, launch, to_array
+from medrecon.operators.kernels.engine import run
 
 Table = NDArray[Any]
 
@@ -92,51 +90,33 @@ class ConeProjector(LinearOperator):
     @cached_property
     def _tables(self) -> tuple[Table, ...]:
         """In the plane, along z, on the detector: as the kernels take them."""
+        edges = rays.tangents(self.geometry, edges=True)
         return (
             rays.shadow_rays(self.grid, self.geometry),
             rays.view_matrices(self.grid, self.geometry),
             axial.row_shadows(self.grid, self.geometry),
             axial.curvatures(self.geometry),
+            axial.path_tables(self.grid, self.geometry),
+            edges.t,
+            edges.lookup,
+            np.stack([edges.t_min, edges.step], -1),
+            edges.pattern,
         )
 
-    @cached_property
-    def _paths(self) -> Table:
-        return axial.path_tables(self.grid, self.geometry)
-
-    @cached_property
-    def _edges(self) -> tuple[Table, ...]:
-        edges = rays.tangents(self.geometry, edges=True)
-        return edges.t, edges.lookup, np.stack([edges.t_min, edges.step], -1), edges.pattern
-
     def _forward(self, x: Tensor) -> Tensor:
-        return _each(x, self.domain, self.codomain, self._project)
+        return each(x, self.domain, self.codomain, self._project)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return _each(y, self.codomain, self.domain, self._backproject)
+        return each(y, self.codomain, self.domain, self._backproject)
 
     def _project(self, volume: Tensor) -> Tensor:
-        values = to_array(volume.permute(1, 2, 0))
-        sums = empty((*values.shape[:2], values.shape[2] + 2), values)
-        launch(footprint.prefix_sums, values, sums)
         views, rows, columns = self.codomain.shape
-        target = empty((views, columns, rows), sums)
-        launch(footprint.forward, sums, *self._tables, self._paths, *self._edges, target)
-        return torch.from_numpy(target).permute(0, 2, 1)
+        shape = (views, columns, rows)
+        y = run(footprint.forward, volume.permute(1, 2, 0), *self._tables, shape=shape)
+        return y.permute(0, 2, 1)
 
     def _backproject(self, scan: Tensor) -> Tensor:
-        values = to_array(scan.permute(0, 2, 1))
-        sums = empty((*values.shape[:2], values.shape[2] + 2), values)
-        launch(footprint.weighted_prefix_sums, values, self._tables[2], self._paths, sums)
         depth, height, width = self.grid.shape
-        target = empty((height, width, depth), sums)
-        launch(footprint.transpose, sums, *self._tables, *self._edges, target)
-        return torch.from_numpy(target).permute(2, 0, 1)
-
-
-def _each(x: Tensor, inside: Space, outside: Space, apply: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply to every element of a batch ``(*batch, *inside)``, into ``(*batch, *outside)``."""
-    batch = x.shape[: x.ndim - inside.ndim]
-    result = x.new_empty((math.prod(batch), *outside.shape))
-    for element, out in zip(x.reshape(len(result), *inside.shape), result, strict=True):
-        out.copy_(apply(element))
-    return result.reshape(*batch, *outside.shape)
+        shape = (height, width, depth)
+        x = run(footprint.transpose, scan.permute(0, 2, 1), *self._tables, shape=shape)
+        return x.permute(2, 0, 1)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrecon.operators.kernels.compile import inner, kernel, prange
+from medrecon.operators.kernels.compile import empty, inner, kernel, launch, prange
 
 Array = NDArray[Any]
 
@@ -159,8 +159,48 @@ def differences(
         result[n] = result[n + 1] - result[n]
 
 
-@kernel
 def forward(
+    volume: Array,
+    shadows: Array,
+    views: Array,
+    rows: Array,
+    curves: Array,
+    paths: Array,
+    edges: Array,
+    lookup: Array,
+    marks: Array,
+    pattern: Array,
+    projections: Array,
+) -> None:
+    """Write ``projections[view, column, row]`` from ``volume[y, x, z]``; see :func:`project`."""
+    sums = empty((*volume.shape[:2], volume.shape[2] + 2), volume)
+    launch(prefix_sums, volume, sums)
+    tables = shadows, views, rows, curves, paths, edges, lookup, marks, pattern
+    launch(project, sums, *tables, projections)
+
+
+def transpose(
+    projections: Array,
+    shadows: Array,
+    views: Array,
+    rows: Array,
+    curves: Array,
+    paths: Array,
+    edges: Array,
+    lookup: Array,
+    marks: Array,
+    pattern: Array,
+    volume: Array,
+) -> None:
+    """Write ``volume[y, x, z]`` from ``projections[view, column, row]``; see :func:`project`."""
+    sums = empty((*projections.shape[:2], projections.shape[2] + 2), projections)
+    launch(weighted_prefix_sums, projections, rows, paths, sums)
+    tables = shadows, views, rows, curves, edges, lookup, marks, pattern
+    launch(backproject, sums, *tables, volume)
+
+
+@kernel
+def project(
     sums: Array,
     shadows: Array,
     views: Array,
@@ -224,7 +264,7 @@ def forward(
 
 
 @kernel
-def transpose(
+def backproject(
     sums: Array,
     shadows: Array,
     views: Array,
@@ -238,7 +278,7 @@ def transpose(
 ) -> None:
     """Write ``volume[y, x, z]`` from :func:`weighted_prefix_sums`, ``[view, column, row + 2]``.
 
-    The other arguments are those of :func:`forward`.  Shares of neighbouring columns are blended
+    The other arguments are those of :func:`project`.  Shares of neighbouring columns are blended
     first, as sums; one interpolation per voxel boundary then serves them all.
     """
     ny, nx, nz = volume.shape
