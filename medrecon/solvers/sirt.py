@@ -24,7 +24,7 @@ from medrecon.solvers.subsets import Order, golden_angle
 
 # Sums of columns are volumes. Kept for so many subsets, worked out at every visit beyond.
 _KEPT = 32
-_GRAZED = 1e-6  # of the longest ray: one that says nothing about the volume
+GRAZED = 1e-6  # of the longest ray: one that says nothing about the volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Subset:
     @cached_property
     def effective_weights(self) -> Tensor:
         """W as it is applied."""
-        return reciprocal(self.row_sums, _GRAZED) if self.weights is None else self.weights
+        return reciprocal(self.row_sums, GRAZED) if self.weights is None else self.weights
 
     def column_sums(self) -> Tensor:
         """``A^T W A 1``; for the weights of SIRT ``A^T 1``, how well each voxel is seen."""
@@ -203,7 +203,7 @@ def row_sums(operator: LinearOperator, like: Tensor) -> Tensor:
         If it has negative values.
     """
     sums = operator(torch.ones(operator.domain.shape, dtype=like.dtype, device=like.device))
-    if float(sums.min()) < -_GRAZED * float(sums.max().clamp_min(0)):
+    if float(sums.min()) < -GRAZED * float(sums.max().clamp_min(0)):
         raise UsageError("This method needs an operator without negative entries; use CGLS.")
     return sums
 
