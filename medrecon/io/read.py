@@ -142,12 +142,13 @@ def _head(path: Path) -> bytes:
 
 
 def _read_hdf5(path: Path) -> Study:
-    from medrecon.io import dxchange, projections
+    from medrecon.io import dxchange, nxtomo, projections
     from medrecon.io.hdf5 import list_members, open_hdf5
 
     with open_hdf5(path) as file:
         ours = projections.is_projections(file)
         exchange = dxchange.is_dxchange(file)
+        nexus = nxtomo.is_nxtomo(file)
         # ISMRMRD names its group freely; it holds an XML header beside the readouts.
         mrd = any({"xml", "data"} <= set(g) for g in file.values() if hasattr(g, "keys"))
         members = list_members(file)
@@ -155,6 +156,8 @@ def _read_hdf5(path: Path) -> Study:
         return projections.read_projections(path)
     if exchange:
         return dxchange.read_dxchange(path)
+    if nexus:
+        return nxtomo.read_nxtomo(path)
     if mrd:
         from medrecon.io.ismrmrd import read_ismrmrd
 

@@ -8,12 +8,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.geometry import ParallelBeam
 from medrecon.io.dxchange import read_dxchange
-from medrecon.io.rotation_centre import find_center
 
 TOOTH = Path(__file__).parents[2] / ".." / "shared" / "data" / "raw" / "ct" / "tooth_parallel.h5"
 VIEWS, ROWS, COLUMNS = 90, 3, 120
@@ -73,21 +71,6 @@ def test_a_missing_offset_is_estimated_and_said(tmp_path: Path):
     assert isinstance(study.geometry, ParallelBeam)
     expected = ((COLUMNS - 1) / 2 - AXIS) * 0.005
     assert study.geometry.column_offset == pytest.approx(expected, abs=0.2 * 0.005)
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_the_rotation_axis_is_found_to_a_fifth_of_a_column(noise: float):
-    generator = torch.Generator().manual_seed(0)
-    y = torch.from_numpy(sinogram())[None]
-    y = y + noise * torch.randn(y.shape, generator=generator)
-    angles = [math.pi * v / VIEWS for v in range(VIEWS)]
-    assert find_center(y, angles) == pytest.approx(AXIS, abs=0.2)
-
-
-def test_the_rotation_axis_of_too_small_an_arc_has_to_be_given():
-    y = torch.from_numpy(sinogram(2.0))[None]
-    with pytest.raises(InconsistentError, match="half turn"):
-        find_center(y, [2.0 * v / VIEWS for v in range(VIEWS)])
 
 
 def test_a_missing_pixel_size_is_one_millimetre_and_said(tmp_path: Path):
