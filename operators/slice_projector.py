@@ -23,7 +23,7 @@ from medrecon.operators.kernels.engine import run
 from medrecon.operators.turns import Turns, turns
 
 Array = NDArray[Any]
-Tables = tuple[Array, Array, Array, Array]
+Tables = tuple[Array, ...]
 
 # Slices (times turned copies) that go through a kernel together: innermost in memory, so that
 # the weights of a ray are worked out once for all of them.
@@ -31,7 +31,7 @@ LANES = 64
 
 # Shadow of a detector cell on the axis, in pixels, from which footprints describe it better than
 # a ray (tests/operators/test_ct_slices_accuracy.py measures both).
-COARSE = 2.0
+COARSE = 1.75
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,20 @@ class Model:
 
 
 def _joseph_tables(grid: Grid, geometry: SliceGeometry) -> Tables:
-    crossings = rays.tangents(geometry)
-    return (
-        np.ascontiguousarray(rays.joseph_rays(grid, geometry)),
-        np.ascontiguousarray(rays.view_matrices(grid, geometry)),
-        crossings.t,
-        crossings.pattern,
-    )
+    table = np.ascontiguousarray(rays.joseph_rays(grid, geometry))
+    return table, *_search_tables(grid, geometry, rays.tangents(geometry))
 
 
 def _footprint_tables(grid: Grid, geometry: SliceGeometry) -> Tables:
-    crossings = rays.tangents(geometry, edges=True)
     shadows, lengths = rays.shadow_rays(grid, geometry), rays.plane_lengths(grid, geometry)
-    return (
-        np.concatenate([shadows, lengths[..., None]], -1),
-        np.ascontiguousarray(rays.view_matrices(grid, geometry)),
-        crossings.t,
-        crossings.pattern,
-    )
+    table = np.concatenate([shadows, lengths[..., None]], -1)
+    return table, *_search_tables(grid, geometry, rays.tangents(geometry, edges=True))
+
+
+def _search_tables(grid: Grid, geometry: SliceGeometry, on: rays.Tangents) -> Tables:
+    """Which columns see a pixel: the same tables for the kernels of the CPU and of the GPU."""
+    views = np.ascontiguousarray(rays.view_matrices(grid, geometry))
+    return views, on.t, on.lookup, np.stack([on.t_min, on.step], -1), on.pattern
 
 
 JOSEPH = Model("joseph", _joseph_tables, joseph.forward, joseph.transpose)

@@ -27,6 +27,8 @@ prange = numba.prange
 # One parallel region at a time: Numba's workqueue layer, the only one on some systems, aborts
 # the process on concurrent launches (test_projectors_run_in_several_python_threads).
 LAUNCH = threading.RLock()
+# Division as in NumPy: Python's test for zero keeps a loop from being vectorised.
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _PROCESSES: set[int] = set()  # that ran a kernel; a forked one inherits its parent's entry
 
 
@@ -36,7 +38,7 @@ def kernel(function: F) -> F:
     Of fast-math only multiply-add contraction is allowed: NaN in the data must stay NaN, and no
     sum may be reordered (the adjoint test in double precision would notice).
     """
-    options = {"parallel": True, "nogil": True, "fastmath": {"contract"}}
+    options = {"parallel": True, **OPTIONS}
     try:
         compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to cache in, e.g. a read-only installation
@@ -50,7 +52,7 @@ def inner(function: F) -> F:
     (Numba's cache watches the file of the kernel only: a part that changes elsewhere would leave
     a stale kernel behind.)
     """
-    return cast(F, numba.njit(nogil=True, fastmath={"contract"})(function))
+    return cast(F, numba.njit(**OPTIONS)(function))
 
 
 def launch(function: Callable[..., None], *arguments: object) -> None:

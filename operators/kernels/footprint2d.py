@@ -24,7 +24,14 @@ Array = NDArray[Any]
 
 
 def forward(
-    volume: Array, shadows: Array, views: Array, edges: Array, pattern: Array, sinogram: Array
+    volume: Array,
+    shadows: Array,
+    views: Array,
+    edges: Array,
+    lookup: Array,
+    marks: Array,
+    pattern: Array,
+    sinogram: Array,
 ) -> None:
     """Write ``sinogram[view, column, slice]`` from ``volume[y, x, slice]``.
 
@@ -37,9 +44,10 @@ def forward(
         :func:`medrecon.operators.rays.shadow_rays` and ``plane_lengths``.
     views
         Table of :func:`medrecon.operators.rays.view_matrices`.
-    edges, pattern
-        Where the cells' edges cross the detector's tangent, ``(patterns, columns + 1)``, and which
-        pattern a view has, of :func:`medrecon.operators.rays.tangents`.
+    edges, lookup, marks, pattern
+        Where the cells' edges cross the detector's tangent, of
+        :func:`medrecon.operators.rays.tangents`, with ``(t_min, step)`` as marks; here the edges
+        are searched by bisection.
     """
     low, high = edges[:, :-1].copy(), edges[:, 1:].copy()
     taps = most_taps(shadows, volume.shape)
@@ -47,7 +55,14 @@ def forward(
 
 
 def transpose(
-    sinogram: Array, shadows: Array, views: Array, edges: Array, pattern: Array, volume: Array
+    sinogram: Array,
+    shadows: Array,
+    views: Array,
+    edges: Array,
+    lookup: Array,
+    marks: Array,
+    pattern: Array,
+    volume: Array,
 ) -> None:
     """Write ``volume[y, x, slice]`` from ``sinogram[view, column, slice]``, see :func:`forward`."""
     low, high = edges[:, :-1].copy(), edges[:, 1:].copy()

@@ -24,7 +24,14 @@ TAPS = 2  # pixels across that a ray weighs
 
 
 def forward(
-    volume: Array, rays: Array, views: Array, t: Array, pattern: Array, sinogram: Array
+    volume: Array,
+    rays: Array,
+    views: Array,
+    t: Array,
+    lookup: Array,
+    marks: Array,
+    pattern: Array,
+    sinogram: Array,
 ) -> None:
     """Write ``sinogram[view, column, slice]`` from ``volume[y, x, slice]``.
 
@@ -34,15 +41,22 @@ def forward(
         Float32 or float64, contiguous.
     rays, views
         Tables of :func:`medrecon.operators.rays.joseph_rays` and ``view_matrices``.
-    t, pattern
-        Where the rays cross the detector's tangent, ``(patterns, columns)``, and which pattern a
-        view has, of :func:`medrecon.operators.rays.tangents`.
+    t, lookup, marks, pattern
+        Where the rays cross the detector's tangent, of :func:`medrecon.operators.rays.tangents`,
+        with ``(t_min, step)`` as marks; here ``t`` is searched by bisection.
     """
     stack.run_forward(volume, rays, views, t, t, pattern, TAPS, sinogram)
 
 
 def transpose(
-    sinogram: Array, rays: Array, views: Array, t: Array, pattern: Array, volume: Array
+    sinogram: Array,
+    rays: Array,
+    views: Array,
+    t: Array,
+    lookup: Array,
+    marks: Array,
+    pattern: Array,
+    volume: Array,
 ) -> None:
     """Write ``volume[y, x, slice]`` from ``sinogram[view, column, slice]``, see :func:`forward`."""
     stack.run_transpose(sinogram, rays, views, t, t, pattern, TAPS, volume)

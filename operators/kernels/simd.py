@@ -41,18 +41,18 @@ class _Access:
         self.builder.store(value, self.pointer(at), align=self.align)
 
     def one(self, at: Any) -> Any:
-        """A single number."""
+        """Read a single number."""
         return self.builder.load(self.builder.gep(self.data, [at]))
 
     def repeated(self, number: Any) -> Any:
-        """A number in every element of a vector."""
+        """Put a number into every element of a vector."""
         i32, undefined = ir.IntType(32), ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, number, ir.Constant(i32, 0))
         mask = ir.Constant(ir.VectorType(i32, self.vector.count), [0] * self.vector.count)
         return self.builder.shuffle_vector(first, undefined, mask)
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def gather(
     typing_context: Any,
     target: Any,
@@ -103,7 +103,7 @@ def gather(
     return signature, generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def scatter(
     typing_context: Any,
     target: Any,

@@ -31,7 +31,7 @@ MARGIN = 1e-6  # columns; rays this near to a corner of a tile weigh nothing, up
 
 @inner
 def clip(r0: float, dr: float, low: float, high: float, q0: int, q1: int) -> tuple[int, int]:
-    """Steps ``q`` of a line ``r0 + dr q`` that lie between two values, or one step off."""
+    """Find the steps ``q`` of a line ``r0 + dr q`` that lie between two values, or one step off."""
     if dr == 0.0:
         return (q0, q1) if low <= r0 <= high else (q0, q0)
     a, b = (low - r0) / dr, (high - r0) / dr
@@ -147,64 +147,116 @@ def reach(
             above = view[0, 0] + view[0, 1] * j + view[0, 2] * i
             t = above / (view[1, 0] + view[1, 1] * j + view[1, 2] * i)
             start, stop = min(start, t), max(stop, t)
-    first = np.searchsorted(high, start - MARGIN)
-    return first, np.searchsorted(low, stop + MARGIN)
+    first, last = np.searchsorted(high, start - MARGIN), np.searchsorted(low, stop + MARGIN)
+    return int(first), int(last)
 
 
 @inner
-def apply(
-    forward: bool,
-    pixels: Array,
-    index: Array,
-    weight: Array,
-    count: int,
-    cells: Array,
-    at: int,
-    lanes: int,
+def gather_all(
+    cells: Array, at: int, pixels: Array, index: Array, weight: Array, count: int, lanes: int
 ) -> None:
-    """Gather pixels into a detector cell, or scatter the cell into the pixels, for all slices."""
+    """Add the listed pixels to a detector cell, slice by slice."""
     if lanes % 16 == 0:
         for s in range(0, lanes, 16):
-            if forward:
-                gather(cells, at + s, pixels, s, index, weight, count, 16)
-            else:
-                scatter(pixels, s, index, weight, count, cells, at + s, 16)
-    elif lanes % 4 == 0:
-        for s in range(0, lanes, 4):
-            if forward:
-                gather(cells, at + s, pixels, s, index, weight, count, 4)
-            else:
-                scatter(pixels, s, index, weight, count, cells, at + s, 4)
+            gather(cells, at + s, pixels, s, index, weight, count, 16)
+    elif lanes == 4:
+        gather(cells, at, pixels, 0, index, weight, count, 4)
     else:
-        for s in range(lanes):
-            if forward:
-                gather(cells, at + s, pixels, s, index, weight, count, 1)
-            else:
-                scatter(pixels, s, index, weight, count, cells, at + s, 1)
+        gather(cells, at, pixels, 0, index, weight, count, 1)
 
 
 @inner
-def cross(
-    forward: bool,
-    tile: Array,
-    box: tuple[int, int, int, int],
+def scatter_all(
+    pixels: Array, index: Array, weight: Array, count: int, cells: Array, at: int, lanes: int
+) -> None:
+    """Add a detector cell to the listed pixels, slice by slice."""
+    if lanes % 16 == 0:
+        for s in range(0, lanes, 16):
+            scatter(pixels, s, index, weight, count, cells, at + s, 16)
+    elif lanes == 4:
+        scatter(pixels, 0, index, weight, count, cells, at, 4)
+    else:
+        scatter(pixels, 0, index, weight, count, cells, at, 1)
+
+
+@inner
+def copy(
+    tile: Array, volume: Array, i0: int, i1: int, j0: int, j1: int, from_volume: bool
+) -> None:
+    """Copy pixels between a volume and the inside of a tile."""
+    for i in range(i0, i1):
+        for j in range(j0, j1):
+            for s in range(volume.shape[2]):
+                if from_volume:
+                    tile[i - i0 + 1, j - j0 + 1, s] = volume[i, j, s]
+                else:
+                    volume[i, j, s] = tile[i - i0 + 1, j - j0 + 1, s]
+
+
+@inner
+def project_views(
+    volume: Array,
     rays: Array,
-    view: Array,
+    views: Array,
     low: Array,
     high: Array,
-    cells: Array,
-    index: Array,
-    weight: Array,
+    pattern: Array,
+    side: int,
+    taps: int,
+    sinogram: Array,
 ) -> None:
-    """One view of a tile: ``tile[y, x, slice]`` and ``cells[column, slice]``."""
-    i0, i1, j0, j1 = box
-    lanes, width = tile.shape[2], tile.shape[1]
-    pixels, values = tile.reshape(tile.size), cells.reshape(cells.size)
-    first, last = reach(view, low, high, i0, i1, j0, j1)
-    for u in range(first, last):
-        count = weigh(rays[u], i0, i1, j0, j1, width * lanes, lanes, index, weight)
-        if count > 0:
-            apply(forward, pixels, index, weight, count, values, u * lanes, lanes)
+    """Project all tiles in some views, which the first axes of tables and result hold."""
+    ny, nx, lanes = volume.shape
+    tile = np.zeros((side + 2, side + 2, lanes), volume.dtype)
+    pixels, cells = tile.reshape(tile.size), sinogram.reshape(sinogram.size)
+    index, weight = np.empty(taps * side, np.int32), np.empty(taps * side, volume.dtype)
+    cells[:] = 0
+    for i0 in range(0, ny, side):
+        for j0 in range(0, nx, side):
+            i1, j1 = min(ny, i0 + side), min(nx, j0 + side)
+            tile[:] = 0
+            copy(tile, volume, i0, i1, j0, j1, True)
+            for v in range(len(rays)):
+                k = pattern[v]
+                first, last = reach(views[v], low[k], high[k], i0, i1, j0, j1)
+                for u in range(first, last):
+                    ray, row = rays[v, u], (side + 2) * lanes
+                    count = weigh(ray, i0, i1, j0, j1, row, lanes, index, weight)
+                    if count > 0:
+                        at = (v * rays.shape[1] + u) * lanes
+                        gather_all(cells, at, pixels, index, weight, count, lanes)
+
+
+@inner
+def backproject_tile(
+    sinogram: Array,
+    rays: Array,
+    views: Array,
+    low: Array,
+    high: Array,
+    pattern: Array,
+    i0: int,
+    j0: int,
+    side: int,
+    taps: int,
+    volume: Array,
+) -> None:
+    """Back-project all views into the tile that begins at a pixel."""
+    ny, nx, lanes = volume.shape
+    i1, j1 = min(ny, i0 + side), min(nx, j0 + side)
+    tile = np.zeros((side + 2, side + 2, lanes), volume.dtype)
+    pixels, cells = tile.reshape(tile.size), sinogram.reshape(sinogram.size)
+    index, weight = np.empty(taps * side, np.int32), np.empty(taps * side, volume.dtype)
+    for v in range(len(rays)):
+        k = pattern[v]
+        first, last = reach(views[v], low[k], high[k], i0, i1, j0, j1)
+        for u in range(first, last):
+            ray, row = rays[v, u], (side + 2) * lanes
+            count = weigh(ray, i0, i1, j0, j1, row, lanes, index, weight)
+            if count > 0:
+                at = (v * rays.shape[1] + u) * lanes
+                scatter_all(pixels, index, weight, count, cells, at, lanes)
+    copy(tile, volume, i0, i1, j0, j1, False)
 
 
 @kernel
@@ -223,7 +275,7 @@ def forward(
     Parameters
     ----------
     volume, sinogram
-        Contiguous; slices padded to 1, 4 or a multiple of 16.
+        Contiguous; 1, 4 or a multiple of 16 slices.
     rays
         ``(views, columns, 4)`` for Joseph, ``(views, columns, 6)`` for footprints.
     views
@@ -234,27 +286,12 @@ def forward(
     sizes
         Side of a tile, views in a chunk, most pixels across that a cell's shadow touches.
     """
-    ny, nx, lanes = volume.shape
     side, chunk, taps = sizes[0], sizes[1], sizes[2]
     for task in prange((len(sinogram) + chunk - 1) // chunk):
-        start, stop = task * chunk, min(len(sinogram), (task + 1) * chunk)
-        tile = np.zeros((side + 2, side + 2, lanes), volume.dtype)
-        index = np.empty(taps * side, np.int32)
-        weight = np.empty(taps * side, volume.dtype)
-        sinogram[start:stop] = 0
-        for i0 in range(0, ny, side):
-            for j0 in range(0, nx, side):
-                i1, j1 = min(ny, i0 + side), min(nx, j0 + side)
-                if i1 - i0 < side or j1 - j0 < side:
-                    tile[:] = 0
-                tile[1 : i1 - i0 + 1, 1 : j1 - j0 + 1] = volume[i0:i1, j0:j1]
-                box = (i0, i1, j0, j1)
-                for v in range(start, stop):
-                    k = pattern[v]
-                    cross(
-                        *(True, tile, box, rays[v], views[v], low[k], high[k], sinogram[v]),
-                        *(index, weight),
-                    )
+        a, b = task * chunk, min(len(sinogram), (task + 1) * chunk)
+        project_views(
+            *(volume, rays[a:b], views[a:b], low, high, pattern[a:b], side, taps, sinogram[a:b])
+        )
 
 
 @kernel
@@ -269,23 +306,14 @@ def transpose(
     volume: Array,
 ) -> None:
     """Write ``volume[y, x, slice]`` from ``sinogram[view, column, slice]``, see :func:`forward`."""
-    ny, nx, lanes = volume.shape
+    ny, nx, _ = volume.shape
     side, taps = sizes[0], sizes[2]
     across = (nx + side - 1) // side
     for task in prange(across * ((ny + side - 1) // side)):
         i0, j0 = task // across * side, task % across * side
-        i1, j1 = min(ny, i0 + side), min(nx, j0 + side)
-        tile = np.zeros((side + 2, side + 2, lanes), volume.dtype)
-        index = np.empty(taps * side, np.int32)
-        weight = np.empty(taps * side, volume.dtype)
-        box = (i0, i1, j0, j1)
-        for v in range(len(sinogram)):
-            k = pattern[v]
-            cross(
-                *(False, tile, box, rays[v], views[v], low[k], high[k], sinogram[v]),
-                *(index, weight),
-            )
-        volume[i0:i1, j0:j1] = tile[1 : i1 - i0 + 1, 1 : j1 - j0 + 1]
+        backproject_tile(
+            *(sinogram, rays, views, low, high, pattern, i0, j0, side, taps, volume)
+        )
 
 
 def run_forward(
