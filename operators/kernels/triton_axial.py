@@ -8,7 +8,6 @@ height) and ``b = b' - h R`` (the row that looks straight at it), the height ove
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from medrecon.operators.kernels.triton_tools import jit
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-9  # steps this little over a whole number of voxels need no further tap
 FARTHEST = 2.0**30
 
 
@@ -58,11 +56,6 @@ def magnifications(
         return float(least) * (1 - spare), float(most) * (1 + spare)
 
     return remembered(curves, ("magnifications", id(views), pixels), bounds)
-
-
-def taps(step: float) -> int:
-    """Count the unit intervals that one of length ``step`` can meet, up to rounding."""
-    return math.ceil(step - ROUNDING) + 1
 
 
 def heights(rows: Array, n_rows: int, bounds: tuple[float, float], device: torch.device) -> Any:

@@ -18,7 +18,7 @@ import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.operators.kernels.engine import on_device, remembered
+from medrecon.operators.kernels.engine import on_device
 from medrecon.operators.kernels.triton_axial import (
     anchors,
     heights,
@@ -28,16 +28,15 @@ from medrecon.operators.kernels.triton_axial import (
     numbers,
     overlap,
     remainders,
-    taps,
 )
+from medrecon.operators.kernels.triton_plane import meet, positions, share_of, widest_shadow
 from medrecon.operators.kernels.triton_search import Search, first_column, lowest
 from medrecon.operators.kernels.triton_tools import (
     Tile,
     add_product,
-    fixed,
     jit,
-    ratio,
     start,
+    taps,
     tile,
 )
 
@@ -135,39 +134,6 @@ def transpose(
     )
 
 
-def positions(shadows: Array) -> NDArray[np.int64]:
-    """Both edges at the first step and their slopes, fixed point, and 1 for a ray along x."""
-    return np.concatenate([fixed(shadows[..., 1:]), shadows[..., :1] > 0], -1)
-
-
-def widest_shadow(shadows: Array, ny: int, nx: int) -> int:
-    """Count the pixels that a cell's shadow can meet in one step."""
-
-    def count() -> int:
-        _, e0, de, f0, df = np.moveaxis(shadows, -1, 0)
-        ends = [np.abs(f0 - e0 + (df - de) * q).max() for q in (0, max(ny, nx) - 1)]
-        return taps(float(max(ends)))
-
-    return remembered(shadows, ("widest", ny, nx), count)
-
-
-@jit
-def _share(shadow, q, p, seen, number: tl.constexpr):
-    """Share of the pixels in the shadow of a cell; ``shadow`` points to its positions."""
-    e = tl.load(shadow, mask=seen, other=0) + tl.load(shadow + 1, mask=seen, other=0) * q
-    f = tl.load(shadow + 2, mask=seen, other=1) + tl.load(shadow + 3, mask=seen, other=0) * q
-    return _meet(e, f, p, number)
-
-
-@jit
-def _meet(e, f, p, number: tl.constexpr):
-    low, high = tl.minimum(e, f), tl.maximum(e, f)
-    left = p.to(tl.int64) << 32
-    common = tl.minimum(high, left + 4294967296) - tl.maximum(low, left)
-    # A shadow that the detector's rim squeezed to nothing weighs nothing.
-    return ratio(tl.maximum(common, 0), tl.maximum(high - low, 1), number)
-
-
 @jit
 def _path(paths, near, row, ray, exists):
     """Length in mm of the rays of cells per step in the plane, ``row`` counted from ``R``."""
@@ -224,7 +190,7 @@ def _forward(
         first = (tl.minimum(e, f) >> 32).to(tl.int32)
         for t in tl.static_range(PIXELS):
             p = first + t
-            w = _meet(e, f, p, number)
+            w = meet(e, f, p, number)
             hit = exists & (w > 0) & (q < length_q) & (p >= 0) & (p < length_p)
             i, j = tl.where(along_x, p, q), tl.where(along_x, q, p)
             m = magnification(views + 6 * view, curves + 6 * view, i, j, number, CURVED)
@@ -333,7 +299,7 @@ def _transpose(
                 ray = (v * columns + u).to(tl.int64)
                 along_x = tl.load(shadows + 5 * ray + 4, mask=seen, other=0) > 0
                 q, p = tl.where(along_x, j, i), tl.where(along_x, i, j)
-                w = _share(shadows + 5 * ray, q, p, seen, number)
+                w = share_of(shadows + 5 * ray, q, p, seen, number)
                 seen = seen & (w > 0)
                 part = tl.zeros((LINES, DEPTH), number)
                 for c in tl.static_range(ROWS):

@@ -31,15 +31,24 @@ FORWARD = Tile(lines=8, depth=64)
 TRANSPOSE = Tile(lines=8, depth=64)
 
 
-def forward(volume: Tensor, rays: Array, sinogram: Tensor) -> None:
+def forward(
+    volume: Tensor,
+    rays: Array,
+    views: Array,
+    t: Array,
+    lookup: Index,
+    marks: Array,
+    pattern: Index,
+    sinogram: Tensor,
+) -> None:
     """Write ``sinogram[view, column, slice]``; arguments as of :func:`.joseph.forward`."""
     ny, nx, slices = volume.shape
-    views, columns, _ = sinogram.shape
+    n_views, columns, _ = sinogram.shape
     shape = tile(FORWARD, slices, volume)
     tiles = triton.cdiv(columns, shape.lines)
     start(
         _forward,
-        (views * tiles, triton.cdiv(slices, shape.depth)),
+        (n_views * tiles, triton.cdiv(slices, shape.depth)),
         *(volume, on_device(rays, volume.device, positions)),
         *(on_device(rays, volume.device, lengths), sinogram),
         *(ny, nx, slices, columns, tiles, max(ny, nx)),

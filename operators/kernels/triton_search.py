@@ -35,9 +35,13 @@ class Search:
     ----------
     views
         Maps from pixel to tangent, ``(views, 2, 3)``.
-    t, lookup, marks, pattern
-        ``t``, ``lookup``, ``(t_min, step)`` and ``pattern`` of the columns' rays, or of the edges
-        between columns.
+    t
+        Where the columns' rays, or the edges between columns, cross the tangent,
+        ``(patterns, n)``, increasing along the second axis.
+    lookup, marks
+        First index at each mark and beyond; the marks' ``(t_min, step)`` per pattern.
+    pattern
+        Which pattern a view has, ``(views,)``.
     pixels
         ``(ny, nx)``.
     neighbours
@@ -64,12 +68,11 @@ class Search:
     @property
     def constants(self) -> dict[str, Any]:
         """The kernels' constants ``NEIGHBOURS``, ``TAPS`` and ``CURVED``."""
-        return remembered(self.views, (self.pixels, self.neighbours), self._constants)
+        return remembered(self.views, (self.pixels, self.neighbours, id(self.t)), self._constants)
 
     def _constants(self) -> dict[str, Any]:
-        curved = len(self.t) > 1 or not np.array_equal(
-            self.t[0] - self.t[0, 0], np.arange(self.t.shape[1])
-        )
+        even = np.arange(self.t.shape[1])
+        curved = len(self.t) > 1 or not np.array_equal(self.t[0] - self.t[0, 0], even)
         width = 2 * (widest(self.views, *self.pixels, self.neighbours) + MARGIN)
         slack = float(self.marks[:, 1].max()) if curved else 0.0
         taps = most_columns(self.t, width + slack)

@@ -18,7 +18,7 @@ Every output element is summed by one thread in an order that does not depend on
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ from torch import Tensor
 Array = NDArray[np.float64]
 
 FRACTION = 32  # bits below the point
+ROUNDING = 1e-9  # what is this little longer than a whole number of intervals meets no more
 FARTHEST = 2.0**30  # pixels; what lies farther from the grid is as good as there
 
 
@@ -67,16 +68,16 @@ def tile(preferred: Tile, depth: int, x: Tensor) -> Tile:
     return Tile(lines, inner, preferred.warps)
 
 
+def taps(step: float) -> int:
+    """Count the unit intervals that one of length ``step`` can meet, up to rounding."""
+    return math.ceil(step - ROUNDING) + 1
+
+
 def start(
     kernel: Any, grid: tuple[int, ...], *arguments: object, warps: int, **static: object
 ) -> None:
     """Launch without the compiler's own fusion of products and sums."""
     kernel[grid](*arguments, **static, num_warps=warps, enable_fp_fusion=False)
-
-
-def is_interpreted() -> bool:
-    """Whether kernels decorated from now on run in Triton's interpreter."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @jit
