@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from medrecon.errors import UsageError
-from medrecon.geometry.ct import ConeBeam, CTGeometry, FanBeam
+from medrecon.geometry.ct import CTGeometry, FanBeam, ParallelBeam
 from medrecon.grid import Grid
 from medrecon.operators.astra_backend import astra_projector
 from medrecon.operators.base import LinearOperator
-from medrecon.operators.cone import ConeProjector
 from medrecon.operators.fan import FanProjector
 from medrecon.operators.parallel import ParallelProjector
+from medrecon.operators.volume import volume_projector
 
 Backend = Literal["native", "astra"]
 
@@ -24,7 +24,7 @@ def projector(grid: Grid, geometry: CTGeometry, backend: Backend = "native") -> 
     grid
         Axial grid of the volume.
     geometry
-        Parallel, fan or cone beam.
+        Any scanner of :mod:`medrecon.geometry`.
     backend
         ``"native"``: matched pairs of this package; ``"astra"``: the ASTRA toolbox (GPL-3), slices
         on the CPU, volumes on an NVIDIA GPU.
@@ -52,8 +52,8 @@ def projector(grid: Grid, geometry: CTGeometry, backend: Backend = "native") -> 
         raise UsageError(f"Unknown projector backend {backend!r}; use {known}.")
     if backend == "astra":
         return astra_projector(grid, geometry)
-    if isinstance(geometry, ConeBeam):
-        return ConeProjector(grid, geometry)
+    if isinstance(geometry, ParallelBeam):
+        return ParallelProjector(grid, geometry)
     if isinstance(geometry, FanBeam):
         return FanProjector(grid, geometry)
-    return ParallelProjector(grid, geometry)
+    return volume_projector(grid, geometry)

@@ -1,0 +1,62 @@
+"""Rays of any direction as lines through the voxel grid, one table for every geometry.
+
+Ray ``(view, column, row)`` runs through ``lines[view, column, :3] + row * steps[view, :3]`` along
+``lines[view, column, 3:] + row * steps[view, 3:]``, both ``(x, y, z)`` in voxels counted from the
+centre of the first one.  Rays from a source share their point, parallel rays their direction.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrecon.geometry.ct import VolumeGeometry
+from medrecon.geometry.frames import frames
+from medrecon.grid import Grid
+
+Array = NDArray[np.float64]
+
+# Rays may stand this much farther apart than voxels before a cell takes one more: the usual
+# design, one cell per voxel at the axis, needs no second ray however it rounds.
+SLACK = 0.25
+
+
+def samples_per_cell(grid: Grid, geometry: VolumeGeometry) -> tuple[int, int]:
+    """Rays per cell along the columns and along the rows, so that they skip no voxel.
+
+    The smallest numbers for which rays stand no farther apart than 1.25 voxels in the middle of
+    the grid, in every view and along every axis.
+    """
+    f = frames(geometry)
+    spacing = np.array(grid.spacing[::-1])
+    shrink = np.ones(f.views)
+    if f.source is not None:
+        depth = np.sum((f.source - f.foot) * f.normal, 1)
+        shrink = np.sum((f.source - np.array(grid.center)) * f.normal, 1) / depth
+    u, v = (
+        float((shrink * np.abs(step / spacing).max(1)).max()) for step in (f.u, np.asarray(f.v))
+    )
+    return max(1, math.ceil(u - SLACK)), max(1, math.ceil(v - SLACK))
+
+
+def line_tables(
+    grid: Grid, geometry: VolumeGeometry, samples: tuple[int, int]
+) -> tuple[Array, Array]:
+    """``lines (views, columns * samples[0], 6)`` and ``steps (views, 6)``, see this module.
+
+    Columns and rows count the rays of a detector whose cells are cut into ``samples``.
+    """
+    f = frames(geometry)
+    across, up = samples
+    spacing, origin = np.array(grid.spacing[::-1]), np.array(grid.origin)
+    column = (np.arange(f.columns * across) + 0.5) / across - 0.5
+    cells = (f.cells(0.5 / up - 0.5, column) - origin) / spacing
+    step = f.v / up / spacing
+    zero = np.zeros_like(step)
+    if f.source is None:
+        along = np.broadcast_to((f.direction / spacing)[:, None], cells.shape)
+        return np.concatenate([cells, along], -1), np.concatenate([step, zero], -1)
+    source = np.broadcast_to(((f.source - origin) / spacing)[:, None], cells.shape)
+    return np.concatenate([source, cells - source], -1), np.concatenate([zero, step], -1)
