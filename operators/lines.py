@@ -27,7 +27,7 @@ def samples_per_cell(grid: Grid, geometry: VolumeGeometry) -> tuple[int, int]:
     """Rays per cell along the columns and along the rows, so that they skip no voxel.
 
     The smallest numbers for which rays stand no farther apart than 1.25 voxels in the middle of
-    the grid, in every view and along every axis.
+    the grid, in every view.
     """
     f = frames(geometry)
     spacing = np.array(grid.spacing[::-1])
@@ -35,9 +35,7 @@ def samples_per_cell(grid: Grid, geometry: VolumeGeometry) -> tuple[int, int]:
     if f.source is not None:
         depth = np.sum((f.source - f.foot) * f.normal, 1)
         shrink = np.sum((f.source - np.array(grid.center)) * f.normal, 1) / depth
-    u, v = (
-        float((shrink * np.abs(step / spacing).max(1)).max()) for step in (f.u, np.asarray(f.v))
-    )
+    u, v = (float((shrink * np.linalg.norm(step / spacing, axis=1)).max()) for step in (f.u, f.v))
     return max(1, math.ceil(u - SLACK)), max(1, math.ceil(v - SLACK))
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.geometry.ct import ConeBeam, CTGeometry, ParallelBeam
+from medrecon.geometry import (
+    ConeBeam,
+    ConeVectors,
+    CTGeometry,
+    FanBeam,
+    ParallelBeam,
+    ParallelBeam3D,
+    ParallelVectors,
+)
 from medrecon.grid import Grid
 from medrecon.operators.base import LinearOperator
 
@@ -84,7 +94,7 @@ Body = Ellipsoid | Gaussian
 
 
 def rays(geometry: CTGeometry, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Array, Array]:
-    """Source and detector points in mm, written from the geometry's docstring alone.
+    """Source and detector points in mm, written from the geometries' docstrings alone.
 
     Parameters
     ----------
@@ -96,38 +106,89 @@ def rays(geometry: CTGeometry, shift: tuple[float, float] = (0.0, 0.0)) -> tuple
     Returns
     -------
     (source, target)
-        ``(views, 1, 2)`` and ``(views, columns, 2)`` for a slice; for a cone
-        ``(views, 1, 1, 3)`` and ``(views, rows, columns, 3)``.
+        ``(views, 1, 2)`` and ``(views, columns, 2)`` for a slice; for a volume
+        ``(views, 1, 1, 3)`` and ``(views, rows, columns, 3)``.  For parallel rays the source is a
+        point of each ray, of the target's shape.
     """
+    column = np.arange(geometry.columns) - (geometry.columns - 1) / 2 + shift[1]
+    if isinstance(geometry, ParallelBeam | FanBeam):
+        return _rays_in_plane(geometry, column)
+    row = np.arange(geometry.rows) - (geometry.rows - 1) / 2 + shift[0]
+    if isinstance(geometry, ConeVectors | ParallelVectors):
+        return _rays_of_vectors(geometry, row, column)
+    source, target = _rays_in_plane(geometry, column)
+    z = np.zeros((geometry.views, geometry.rows, geometry.columns))
+    z += (row * geometry.row_spacing + geometry.row_offset)[None, :, None]
+    if isinstance(geometry, ParallelBeam3D):
+        return _stack(source[:, None], z), _stack(target[:, None], z)
+    height, up = np.zeros(geometry.views), np.zeros(geometry.views)
+    if geometry.heights:
+        height = np.array(geometry.heights)
+    if geometry.focal_shifts:
+        up = np.array(geometry.focal_shifts)[:, 2]
+    z += height[:, None, None]
+    return _stack(source[:, None], (height + up)[:, None, None]), _stack(target[:, None], z)
+
+
+def _stack(in_plane: Array, z: Array) -> Array:
+    """Points ``(x, y, z)`` of points ``(x, y)`` and heights."""
+    shape = np.broadcast_shapes(in_plane.shape[:-1], z.shape)
+    x, y = (np.broadcast_to(in_plane[..., k], shape) for k in (0, 1))
+    return np.stack([x, y, np.broadcast_to(z, shape)], -1)
+
+
+def _rays_in_plane(
+    geometry: ParallelBeam | FanBeam | ParallelBeam3D | ConeBeam, column: NDArray[Any]
+) -> tuple[Array, Array]:
     a = np.array(geometry.angles)
-    along_u = np.stack([np.cos(a), np.sin(a)], -1)
-    to_detector = np.stack([-np.sin(a), np.cos(a)], -1)
-    cell = np.arange(geometry.columns) - (geometry.columns - 1) / 2 + shift[1]
-    u = cell * geometry.column_spacing + geometry.column_offset
-    across = u[None, :, None] * along_u[:, None, :]
-    if isinstance(geometry, ParallelBeam):
-        return across - to_detector[:, None, :], across + to_detector[:, None, :]
-    source = -geometry.source_to_axis * to_detector[:, None, :]
-    behind = geometry.source_to_detector - geometry.source_to_axis
-    flat = across + behind * to_detector[:, None, :]
-    if not isinstance(geometry, ConeBeam):
-        return source, flat
-    cell = np.arange(geometry.rows) - (geometry.rows - 1) / 2 + shift[0]
-    v = cell * geometry.row_spacing + geometry.row_offset
-    target = np.zeros((a.size, geometry.rows, geometry.columns, 3))
-    target[..., :2] = flat[:, None]
-    target[..., 2] = v[None, :, None]
-    source = np.concatenate([source, np.zeros((a.size, 1, 1))], -1)[:, None]
-    return source, target
+    along_u = np.stack([np.cos(a), np.sin(a)], -1)[:, None]
+    to_detector = np.stack([-np.sin(a), np.cos(a)], -1)[:, None]
+    u = (column * geometry.column_spacing + geometry.column_offset)[None, :, None]
+    if isinstance(geometry, ParallelBeam | ParallelBeam3D):
+        return u * along_u - to_detector, u * along_u + to_detector
+    behind = np.full((1, 1, 1), geometry.source_to_detector - geometry.source_to_axis)
+    if math.isfinite(geometry.detector_radius):
+        # On a circle about the point ``radius`` from the foot, back towards the source.
+        angle = u / geometry.detector_radius
+        behind = behind - geometry.detector_radius * (1 - np.cos(angle))
+        u = geometry.detector_radius * np.sin(angle)
+    source = -geometry.source_to_axis * to_detector
+    if isinstance(geometry, ConeBeam) and geometry.focal_shifts:
+        along, away, _ = (f[:, None, None] for f in np.array(geometry.focal_shifts).T)
+        source = source + along * along_u - away * to_detector
+    return source, u * along_u + behind * to_detector
+
+
+def _rays_of_vectors(
+    geometry: ConeVectors | ParallelVectors, row: NDArray[Any], column: NDArray[Any]
+) -> tuple[Array, Array]:
+    middle, across, up = (
+        np.array(points)[:, None, None]
+        for points in (geometry.detectors, geometry.column_steps, geometry.row_steps)
+    )
+    r, c = row[None, :, None, None], column[None, None, :, None]
+    if isinstance(geometry, ParallelVectors):
+        target = middle + c * across + r * up
+        return target - np.array(geometry.directions)[:, None, None], target
+    source = np.array(geometry.sources)[:, None, None]
+    if math.isinf(geometry.detector_radius):
+        return source, middle + c * across + r * up
+    width = np.linalg.norm(across, axis=-1, keepdims=True)
+    normal = np.cross(across, up)
+    normal = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+    normal = normal * np.sign(((source - middle) * normal).sum(-1, keepdims=True))
+    angle = c * width / geometry.detector_radius
+    bent = np.sin(angle) * across / width + (1 - np.cos(angle)) * normal
+    return source, middle + geometry.detector_radius * bent + r * up
 
 
 def line_integrals(body: Body, geometry: CTGeometry, *, subcells: int = 1) -> Tensor:
-    """Measurements of one body: ``(views, columns)``, for a cone ``(views, rows, columns)``.
+    """Measurements of one body: ``(views, columns)``, with rows ``(views, rows, columns)``.
 
     With ``subcells > 1`` the mean over that many rays per cell side, as a detector measures.
     """
     steps = (np.arange(subcells) + 0.5) / subcells - 0.5
-    rows = steps if isinstance(geometry, ConeBeam) else [0.0]
+    rows = [0.0] if isinstance(geometry, ParallelBeam | FanBeam) else steps
     every = [body.line(*rays(geometry, (float(r), float(c)))) for r in rows for c in steps]
     return torch.from_numpy(np.mean(every, axis=0))
 
