@@ -14,13 +14,20 @@ from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.io.read import read_image, read_study
 from medrecon.protocol import Protocol
-from medrecon.scanner import kind_of
+from medrecon.scanner import grid_of, kind_of
 from medrecon.study import Study
 from medrecon.volume import Volume
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Describe measurements or an image, as plain values for JSON.
+def look(path: Path, series_number: int | None = None) -> Study | Volume:
+    """Read a file of either sort.
+
+    Parameters
+    ----------
+    path
+        Measurements, an image, or a folder with a DICOM series.
+    series_number
+        Which series, where the folder holds several.
 
     Raises
     ------
@@ -30,12 +37,17 @@ def describe(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UnreadableError(f"{path} does not exist.")
     try:
-        return describe_study(read_study(path))
+        return read_study(path)
     except UnreadableError as not_a_study:
         try:
-            return describe_volume(read_image(path)[0])
+            return read_image(path, series_number=series_number)[0]
         except UnreadableError as not_an_image:
             raise (not_an_image if path.is_dir() else not_a_study) from None
+
+
+def describe(found: Study | Volume) -> dict[str, Any]:
+    """Describe measurements or an image, as plain values for JSON."""
+    return describe_study(found) if isinstance(found, Study) else describe_volume(found)
 
 
 def describe_study(study: Study) -> dict[str, Any]:
@@ -96,9 +108,8 @@ def check_study(study: Study, protocol: Protocol) -> None:
             f"protocol {protocol.name} is for {protocol.acquisition.kind} data, {name} holds "
             f"{kind} data."
         )
-    if protocol.grid is not None and not isinstance(study.geometry, Cartesian):
-        settings = protocol.grid
-        grid = Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
+    grid = grid_of(protocol)
+    if grid is not None and not isinstance(study.geometry, Cartesian):
         _source_outside_grid(study.geometry, grid, protocol.name)
         _grid_is_seen(study.geometry, grid, protocol.name)
 

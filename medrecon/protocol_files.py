@@ -210,7 +210,7 @@ class _Reader:
             return self._error(path, "is missing")
         if first["type"] == "value_error":
             key, _, what = str(first["ctx"]["error"]).partition(": ")
-            below = tuple(int(p) if p.isdecimal() else p for p in key.split("."))
+            below = tuple(int(p) if p.isdecimal() else p for p in key.split(".") if p)
             return self._error((*path, *below), what)
         if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
             return self._error((*path, "kind"), f"expected one of {', '.join(METHODS)}")

@@ -16,6 +16,8 @@ from medrecon.geometry import (
     ParallelBeam3D,
 )
 from medrecon.geometry.ct import equiangular
+from medrecon.grid import Grid
+from medrecon.io.matrices import read_matrices
 from medrecon.protocol import (
     ConeScan,
     CTScan,
@@ -23,6 +25,7 @@ from medrecon.protocol import (
     HelicalScan,
     ParallelRowsScan,
     ParallelScan,
+    Protocol,
     VectorsScan,
 )
 from medrecon.protocol.scans import Arc, Columns, Divergent, FocalSpot, Rows
@@ -52,14 +55,20 @@ def scanner(scan: CTScan) -> CTGeometry:
         case HelicalScan():
             return _flying(_helix(scan), scan)
         case VectorsScan():
-            from medrecon.io.matrices import read_matrices
-
             return ConeVectors.from_matrices(
                 read_matrices(Path(scan.matrices_file)),
                 rows=scan.rows,
                 columns=scan.columns,
                 source_to_detector=scan.source_to_detector_mm,
             )
+
+
+def grid_of(protocol: Protocol) -> Grid | None:
+    """Return the volume that a protocol asks for, in the scanner's frame; MR scans say it."""
+    if protocol.grid is None:
+        return None
+    settings = protocol.grid
+    return Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
 
 
 def kind_of(geometry: CTGeometry | Cartesian) -> str:

@@ -97,9 +97,14 @@ def test_protocols_are_listed_with_their_titles(medrecon_):
     code, out, err = medrecon_("protocols")
     assert (code, err) == (0, [])
     assert [line.split()[0] for line in out.splitlines()] == [
+        "ct_c_arm",
         "ct_cone_sparse",
         "ct_fan_limited_angle",
+        "ct_half_fan_cbct",
+        "ct_helical",
+        "ct_micro",
         "ct_parallel_dxchange",
+        "ct_short_scan_cbct",
         "mr_cartesian_r4",
         "mr_poisson",
     ]

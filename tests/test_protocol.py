@@ -34,9 +34,14 @@ sampler:
   start: fdk
 """
 SHIPPED = [
+    "ct_c_arm",
     "ct_cone_sparse",
     "ct_fan_limited_angle",
+    "ct_half_fan_cbct",
+    "ct_helical",
+    "ct_micro",
     "ct_parallel_dxchange",
+    "ct_short_scan_cbct",
     "mr_cartesian_r4",
     "mr_poisson",
 ]

@@ -8,21 +8,30 @@ from typing import Annotated
 
 import typer
 
-from medrecon.cli.options import JsonOption
-from medrecon.cli.paths import existing
+from medrecon.cli.options import JsonOption, PlotOption, SeriesOption
+from medrecon.cli.paths import existing, free_file
 from medrecon.cli.words import say, show
 
 
 def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Measurements, image or series.")],
     as_json: JsonOption = False,
+    plot: PlotOption = None,
+    series: SeriesOption = None,
 ) -> None:
     """Say what a file holds: shapes, geometry, voxel sizes; never whose it is."""
     path = existing(file)
+    if plot is not None:
+        free_file(plot, overwrite=False)
 
-    from medrecon.info import describe
+    from medrecon.info import describe, look
 
-    facts = describe(path)
+    found = look(path, series)
+    if plot is not None:
+        from medrecon.picture import draw_study
+
+        draw_study(found, plot)
+    facts = describe(found)
     if as_json:
         say(json.dumps(facts, indent=2, allow_nan=False))
     else:
@@ -50,6 +59,7 @@ def compare(
     data_range: Annotated[
         float | None, typer.Option(help="Range for PSNR and SSIM; default: max - min of B.")
     ] = None,
+    series: SeriesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two volumes: PSNR, SSIM, NRMSE, with the data range said."""
@@ -58,7 +68,7 @@ def compare(
     from medrecon.compare import compare as measure
     from medrecon.io.read import read_image
 
-    first, second = (read_image(path)[0] for path in paths)
+    first, second = (read_image(path, series_number=series)[0] for path in paths)
     metrics = measure(first, second, data_range)
     if as_json:
         say(json.dumps(metrics.as_json(), indent=2, allow_nan=False))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,3 +18,14 @@ SeedOption = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SeriesOption = Annotated[
+    int | None,
+    typer.Option(metavar="NUMBER", help="Which series of a DICOM folder that holds several."),
+]
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="CT: draw the geometry into this picture.")
+]
+BackendOption = Annotated[
+    Literal["native", "triton", "astra"] | None,
+    typer.Option(help="CT projector; default: the protocol's."),
+]

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from medrecon.cli.options import (
+    BackendOption,
     DeviceOption,
     OverwriteOption,
+    PlotOption,
     ProtocolArgument,
     SeedOption,
+    SeriesOption,
     SetOption,
 )
 from medrecon.cli.paths import existing, free_file, not_standard_input
@@ -25,6 +28,7 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     set_: SetOption = [],  # noqa: B006
     device: DeviceOption = "auto",
+    backend: BackendOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -32,7 +36,8 @@ def run(
     """Reconstruct measurements: NIfTI, DICOM, preview and run.json."""
     from medrecon.protocol_files import load_protocol
 
-    settings = load_protocol(protocol, set_)
+    chosen = [] if backend is None else [f"backend={backend}"]
+    settings = load_protocol(protocol, [*set_, *chosen])
     not_standard_input(input_)
 
     from medrecon.devices import resolve_device
@@ -42,11 +47,11 @@ def run(
 
     from medrecon.info import check_study
     from medrecon.io.outputs import OutputFolder
-    from medrecon.io.read import read_study
+    from medrecon.measurements import read_measurements
     from medrecon.reconstruct import reconstruct
     from medrecon.write import output_bytes, write_result
 
-    study = read_study(path)
+    study = read_measurements(path, settings)
     check_study(study, settings)
     needed = output_bytes(study, settings)
     with OutputFolder(output, overwrite=overwrite, needed_bytes=needed) as folder:
@@ -60,6 +65,7 @@ def simulate(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI file or DICOM folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Measurement file to make (.h5).")],
     set_: SetOption = [],  # noqa: B006
+    series: SeriesOption = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -77,7 +83,7 @@ def simulate(
 
     # NIfTI does not say its unit: a CT protocol takes it as HU.
     unit = Unit.HU if settings.modality == "CT" else Unit.ARBITRARY
-    volume, identity = read_image(path, unit=unit)
+    volume, identity = read_image(path, unit=unit, series_number=series)
     study = measure(volume, settings, seed=seed, identity=identity)
     write_study(output, study)
     say(f"{output}: {study.modality} measurements {tuple(study.measurements.shape)}")
@@ -89,20 +95,31 @@ def validate(
         Path | None, typer.Argument(metavar="[INPUT]", help="Check that these data fit, too.")
     ] = None,
     set_: SetOption = [],  # noqa: B006
+    plot: PlotOption = None,
 ) -> None:
     """Check a protocol, and whether measurements fit it, without reconstructing."""
     from medrecon.protocol_files import load_protocol
 
     settings = load_protocol(protocol, set_)
+    if plot is not None:
+        free_file(plot, overwrite=False)
     say(f"protocol {settings.name}: valid, {settings.title}")
     if input_ is None:
+        if plot is not None:
+            from medrecon.picture import draw_protocol
+
+            draw_protocol(settings, plot)
         return
     path = existing(input_)
 
-    from medrecon.info import check_study, describe_study
-    from medrecon.io.read import read_study
+    from medrecon.info import check_study, describe
+    from medrecon.measurements import read_measurements
 
-    study = read_study(path)
+    study = read_measurements(path, settings)
     check_study(study, settings)
-    show(describe_study(study))
+    show(describe(study))
+    if plot is not None:
+        from medrecon.picture import draw_study
+
+        draw_study(study, plot, settings)
     say(f"{path.name} fits {settings.name}")

@@ -70,15 +70,19 @@ def read_study(path: Path) -> Study:
     raise UnreadableError(f"{path} holds no measurements known here; supported are {STUDIES}.")
 
 
-def read_image(path: Path, *, unit: Unit | None = None) -> tuple[Volume, Identity]:
+def read_image(
+    path: Path, *, unit: Unit | None = None, series_number: int | None = None
+) -> tuple[Volume, Identity]:
     """Read a NIfTI file or a DICOM series.
 
     Parameters
     ----------
     path
-        A NIfTI file, a DICOM file, or a folder with one DICOM series.
+        A NIfTI file, a DICOM file, or a folder with a DICOM series.
     unit
         What NIfTI voxels mean, where the file does not say it.
+    series_number
+        Which series, where a DICOM folder holds several.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def read_image(path: Path, *, unit: Unit | None = None) -> tuple[Volume, Identit
     from medrecon.io.nifti import is_nifti, read_nifti
 
     if path.is_dir() or is_dicom(path):
-        return read_dicom_series(path)
+        return read_dicom_series(path, series_number=series_number)
     if is_nifti(path) or path.name.endswith((".nii", ".nii.gz")):
         return read_nifti(path, unit=unit), Identity()
     _head(path)  # says why, if it cannot be opened at all

@@ -13,19 +13,20 @@ from medrecon.analytic import analytic, method_for
 from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
 from medrecon.geometry import Cartesian, CTGeometry
-from medrecon.geometry.field import field_of_view
+from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
+from medrecon.operators.base import LinearOperator
 from medrecon.operators.ct import projector
+from medrecon.problem.corrections import corrected
 from medrecon.problem.problem import Problem
 from medrecon.problem.views import Views, iterative
 from medrecon.protocol import METHODS, Protocol
-from medrecon.scanner import kind_of
+from medrecon.scanner import grid_of, kind_of
 from medrecon.study import Study
 from medrecon.units import hu_to_per_mm, per_mm_to_hu
 from medrecon.volume import Unit, Volume
 
 DEFAULT_WINDOW_HU = (-1000.0, 1600.0)
-MATCHED = {"native": True, "triton": True, "astra": False}
 ANALYTIC = ("fbp", "fdk", "helical")
 _WATER_FACTOR = 2.0
 """Water values further apart than this belong to no two tubes, but to two units."""
@@ -66,7 +67,10 @@ def ct_problem(
     geometry = study.geometry
     if isinstance(geometry, Cartesian):
         raise InconsistentError("This is an MR study; a CT protocol cannot reconstruct it.")
-    grid = grid_of(study, protocol)
+    study, done = corrected(study, protocol)
+    grid = grid_of(protocol) or study.grid
+    if grid is None:
+        raise InconsistentError("Neither the protocol nor the measurements say the volume's grid.")
     water = water_of(study, protocol)
     y = study.measurements.to(device)
     operator = projector(grid, geometry, protocol.backend)
@@ -88,24 +92,8 @@ def ct_problem(
         to_volume=lambda u: Volume(per_mm_to_hu(unit.attenuation(u), water).cpu(), place, Unit.HU),
         data_range=high - low,
         study=study,
-        facts=_facts(geometry, protocol, water),
+        facts=_facts(geometry, protocol, operator, water, done),
     )
-
-
-def grid_of(study: Study, protocol: Protocol) -> Grid:
-    """Return the volume's grid in the scanner's frame.
-
-    Raises
-    ------
-    InconsistentError
-        If neither protocol nor study say it.
-    """
-    if protocol.grid is not None:
-        settings = protocol.grid
-        return Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
-    if study.grid is not None:
-        return study.grid
-    raise InconsistentError("Neither the protocol nor the measurements say the volume's grid.")
 
 
 def water_of(study: Study, protocol: Protocol) -> float:
@@ -146,17 +134,21 @@ def _direct(
     return {name: partial(reconstruct, name) for name in names}
 
 
-def _facts(geometry: CTGeometry, protocol: Protocol, water: float) -> dict[str, Any]:
-    field = field_of_view(geometry)
+def _facts(
+    geometry: CTGeometry,
+    protocol: Protocol,
+    operator: LinearOperator,
+    water: float,
+    done: tuple[str, ...],
+) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "kind": kind_of(geometry),
-        "views": geometry.views,
+        "geometry": geometry_facts(geometry),
         "mu_water_per_mm": water,
-        "field_of_view_radius_mm": round(field.radius, 2),
+        "corrections": list(done),
         "backend": protocol.backend,
     }
-    if not MATCHED[protocol.backend]:
-        facts["adjoint"] = "not the exact transpose: conjugate gradients may stall"
+    if not operator.adjoint_is_exact:
+        facts["adjoint"] = "not the exact transpose of the projector"
     return facts
 
 

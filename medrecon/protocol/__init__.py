@@ -4,6 +4,7 @@ The tree holds no tensors and no data.  :func:`medrecon.protocol_files.load_prot
 strict YAML.
 """
 
+from medrecon.protocol.corrections import BeamHardening, Counts, Rings, TiffImages
 from medrecon.protocol.methods import METHODS, Baseline
 from medrecon.protocol.sampling import ConjugateGradients, Noise, Prior, Sampler, TVz
 from medrecon.protocol.scans import (
@@ -16,11 +17,12 @@ from medrecon.protocol.scans import (
     ParallelScan,
     VectorsScan,
 )
-from medrecon.protocol.whole import Counts, GridSettings, Output, Preview, Protocol
+from medrecon.protocol.whole import GridSettings, Output, Preview, Protocol
 
 __all__ = [
     "METHODS",
     "Baseline",
+    "BeamHardening",
     "CTScan",
     "CartesianScan",
     "ConeScan",
@@ -36,7 +38,9 @@ __all__ = [
     "Preview",
     "Prior",
     "Protocol",
+    "Rings",
     "Sampler",
     "TVz",
+    "TiffImages",
     "VectorsScan",
 ]

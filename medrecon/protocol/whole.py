@@ -10,10 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medrecon.protocol.corrections import BeamHardening, Counts, Rings, TiffImages
 from medrecon.protocol.methods import METHODS, Baseline
 from medrecon.protocol.sampling import Prior, Sampler
 from medrecon.protocol.scans import Scan
-from medrecon.protocol.settings import Finite, Label, NonNegative, Positive, Settings, Share, Size
+from medrecon.protocol.settings import Finite, Label, NonNegative, Positive, Settings, Size
 
 
 class GridSettings(Settings):
@@ -25,16 +26,6 @@ class GridSettings(Settings):
     """Voxel size along z, y, x."""
     center_mm: Annotated[tuple[Finite, Finite, Finite], Field(strict=False)] = (0.0, 0.0, 0.0)
     """LPS x, y, z of the volume's middle, seen from the middle of the scanner."""
-
-
-class Counts(Settings):
-    """How counts become line integrals, measured or simulated (CT)."""
-
-    low_counts: Literal["exclude", "clamp", "debias"] = "exclude"
-    """Samples without signal: weigh nothing, count as one quantum, or half a quantum is added to
-    all."""
-    tolerated: Share = 0.05
-    """Share of such samples above which measured data are refused."""
 
 
 class Preview(Settings):
@@ -81,6 +72,12 @@ class Protocol(Settings):
     backend: Literal["native", "triton", "astra"] = "native"
     """Which projector (CT). astra needs a GPU for rows, and its transpose is not exact."""
     counts: Counts = Counts()
+    beam_hardening: BeamHardening | None = None
+    """Correction of measured line integrals to mu_water_per_mm (CT)."""
+    rings: Rings | None = None
+    """Removal of rings from measured data (CT)."""
+    file: TiffImages | None = None
+    """Where TIFF images lie and what they mean; null: the file says it (CT)."""
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False, min_length=1)]
     prior: Prior | None = None
     sampler: Sampler | None = None
@@ -95,6 +92,9 @@ class Protocol(Settings):
             raise ValueError("grid: a CT protocol has to say shape and spacing_mm of the volume")
         if self.modality == "MR" and self.grid is not None:
             raise ValueError("grid: an MR scan's header says the grid, leave it out")
+        for name in ("beam_hardening", "rings", "file"):
+            if self.modality == "MR" and getattr(self, name) is not None:
+                raise ValueError(f"{name}: is for CT, leave it out")
         return self
 
     @model_validator(mode="after")

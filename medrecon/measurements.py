@@ -1,0 +1,58 @@
+"""Measurements as a protocol means them: a file that knows its geometry, or TIFF images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medrecon.errors import UnreadableError
+from medrecon.io.read import read_study
+from medrecon.io.tiff_stack import TiffStack, read_tiff_stack
+from medrecon.protocol import CartesianScan, Protocol, TiffImages
+from medrecon.scanner import scanner
+from medrecon.study import Study
+
+
+def read_measurements(path: Path, protocol: Protocol) -> Study:
+    """Read a scan for a protocol.
+
+    Parameters
+    ----------
+    path
+        A file that :func:`medrecon.io.read.read_study` knows; where the protocol has a block
+        ``file``, the folder (or multi-page file) of TIFF images, with the geometry of the
+        protocol's ``acquisition``.
+    protocol
+        What to do with it.
+
+    Raises
+    ------
+    UnreadableError
+        If there are no such measurements, or they are damaged.
+    InconsistentError
+        If they contradict themselves, physics, or the geometry.
+    """
+    if protocol.file is None or isinstance(protocol.acquisition, CartesianScan):
+        return read_study(path)
+    stack = _stack(path, protocol.file)
+    return read_tiff_stack(stack, scanner(protocol.acquisition))
+
+
+def _stack(path: Path, images: TiffImages) -> TiffStack:
+    def inside(name: str | float) -> Path | float:
+        if not isinstance(name, str):
+            return name
+        below = path / name if path.is_dir() else path.parent / name
+        if not below.exists():
+            raise UnreadableError(f"{path} holds no {name}, which the protocol's file block names.")
+        return below
+
+    scan = path if images.images == "." else inside(images.images)
+    return TiffStack(
+        images=Path(str(scan)),
+        values=images.values,
+        flats=None if images.flats is None else inside(images.flats),
+        darks=inside(images.darks),
+        axes=images.axes,
+        flip_rows=images.flip_rows,
+        flip_columns=images.flip_columns,
+    )
