@@ -1,1 +1,5 @@
-"""Reconstruction in closed form: filtered back-projection and Feldkamp's algorithm."""
+"""Reconstruction in closed form: filtered back-projection, Feldkamp's algorithm and helices."""
+
+from medrecon.analytic.dispatch import analytic, method_for
+
+__all__ = ["analytic", "method_for"]

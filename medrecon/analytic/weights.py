@@ -15,17 +15,15 @@ F. Noo et al., Phys. Med. Biol. 47 (2002) 2525-2546, doi:10.1088/0031-9155/47/14
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medrecon.geometry.ct import ConeBeam, CTGeometry, FanBeam, ParallelBeam
-from medrecon.operators.rays import column_positions
+from medrecon.analytic.columns import Columns
+from medrecon.analytic.orbit import Orbit
 
 Array = NDArray[np.float64]
-G = TypeVar("G", bound=ParallelBeam | FanBeam | ConeBeam)
 
 TURN = 2 * math.pi
 # A gap this many times the usual step is a part of the turn that was not scanned. Golden-angle
@@ -84,50 +82,30 @@ def scanned_arc(angles: tuple[float, ...]) -> Arc:
     return Arc(first, length, steps)
 
 
-def completed(geometry: G) -> tuple[G, tuple[int, int]]:
-    """Widen an offset detector until it reaches as far on its short side as on its long one.
-
-    The measured rays end there, but not what the ramp makes of them, and voxels look it up.
-
-    Returns
-    -------
-    (geometry, (left, right))
-        The scan with the wider detector and the number of columns to add on either side.
-    """
-    missing = round(2 * abs(geometry.column_offset) / geometry.column_spacing)
-    left, right = (missing, 0) if geometry.column_offset > 0 else (0, missing)
-    shift = (right - left) / 2 * geometry.column_spacing
-    wider = replace(
-        geometry,
-        columns=geometry.columns + missing,
-        column_offset=geometry.column_offset + shift,
-    )
-    return wider, (left, right)
-
-
-def ray_weights(geometry: CTGeometry) -> Array:
+def ray_weights(orbit: Orbit, columns: Columns, *, is_parallel: bool) -> Array:
     """Step in angle times share of the line, rad, ``(views, columns)``."""
-    arc = scanned_arc(geometry.angles)
-    u = column_positions(geometry)
-    fan = np.zeros_like(u)
-    if not isinstance(geometry, ParallelBeam):
-        fan = np.arctan2(u, geometry.source_to_detector)
-    a = np.array(geometry.angles)[:, None]
+    arc = scanned_arc(tuple(orbit.angles.tolist()))
+    a, x = orbit.angles[:, None], columns.fan
+    turned = 0.0 if is_parallel else 2 * x
     # The line of fan angle g seen from a is that of -g seen from a + pi - 2 g.
-    here = arc.coverage(np.broadcast_to(a, (a.size, u.size))) * _detector_coverage(geometry, u)
-    there = arc.coverage(a + math.pi - 2 * fan) * _detector_coverage(geometry, -u)
+    here = arc.coverage(np.broadcast_to(a, x.shape)) * _detector_coverage(columns, x)
+    there = arc.coverage(a + math.pi - turned) * _detector_coverage(columns, -x)
     share = here / np.maximum(here + there, np.finfo(float).tiny)
     return np.asarray(arc.steps[:, None] * share)
 
 
-def _detector_coverage(geometry: CTGeometry, u: Array) -> Array:
-    """``c`` along the detector: falls to 0 at the nearer end of an offset detector."""
-    half = geometry.columns / 2 * geometry.column_spacing
-    left, right = half - geometry.column_offset, half + geometry.column_offset
-    taper = min(2 * min(left, right), max(abs(right - left), 4 * geometry.column_spacing))
+def _detector_coverage(columns: Columns, x: Array) -> Array:
+    """``c`` along the detector: falls to 0 at the nearer end of an offset detector.
+
+    Its ends are where all views have them, so that both looks along a line agree.
+    """
+    low, high = columns.ends.min(1).max(), columns.ends.max(1).min()
+    left, right = -float(low), float(high)
+    few = 4 * (right - left) / columns.count
+    taper = min(2 * min(left, right), max(abs(right - left), few))
     if taper <= 0:  # the detector does not reach the axis: no line is seen twice
-        return ((u > -left) & (u < right)).astype(np.float64)
-    return _rise(np.minimum(u + left, right - u) / taper)
+        return ((x > -left) & (x < right)).astype(np.float64)
+    return _rise(np.minimum(x + left, right - x) / taper)
 
 
 def _rise(t: Array) -> Array:
