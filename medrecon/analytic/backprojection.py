@@ -149,7 +149,7 @@ def _axial(f: Frames, grid: Grid) -> Array:
         [
             level,
             (grid.origin[2] - start) / step,
-            np.broadcast_to(grid.spacing[0], step.shape) / step,
+            grid.spacing[0] / step,
         ],
         -1,
     )

@@ -55,7 +55,7 @@ class Columns:
     @property
     def count(self) -> int:
         """Number of columns."""
-        return self.at.shape[1]
+        return int(self.at.shape[1])
 
     @property
     def missing(self) -> tuple[int, int]:

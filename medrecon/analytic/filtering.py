@@ -98,7 +98,7 @@ def projections_of(geometry: CTGeometry) -> Projections:
 
 
 def _change_of_variable(f: Frames, orbit: Orbit, columns: Columns) -> Array:
-    """What turns ``d angle d fan / distance^2`` into steps of columns, ``(views,)``, 1/mm.
+    """Turn ``d angle d fan / distance^2`` into steps of columns, ``(views,)``, 1/mm.
 
     For a flat detector at the distance D, ``D rho / (D^2 step)`` with back-projection weighed by
     ``(D / depth)^2``.  Where a detector is turned a little, ``sin`` of the normal and ``cos`` of
@@ -130,7 +130,7 @@ def cell_distances(f: Frames, at: Array) -> Array:
 
 
 def some_views(f: Frames, views: slice) -> Frames:
-    """The frames of a part of the views."""
+    """Keep a part of the views."""
     return Frames(
         source=None if f.source is None else f.source[views],
         direction=None if f.direction is None else f.direction[views],

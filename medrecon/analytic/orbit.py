@@ -135,10 +135,7 @@ def check_level(name: str, f: Frames, orbit: Orbit) -> None:
 
 
 def _around(f: Frames, axis: Array, center: Array) -> Orbit:
-    if f.source is None:
-        away = -_of(f.direction)
-    else:
-        away = f.source - center
+    away = -_of(f.direction) if f.source is None else f.source - center
     away = away - (away @ axis)[:, None] * axis
     radii = np.linalg.norm(away, axis=1)
     towards = -unit(away)
@@ -151,7 +148,7 @@ def _around(f: Frames, axis: Array, center: Array) -> Orbit:
 
 
 def _normal(f: Frames) -> Array:
-    """Unit normal, towards +z, of the plane in which sources or directions lie."""
+    """Find the unit normal, towards +z, of the plane in which sources or directions lie."""
     points = _of(f.direction) if f.source is None else f.source - f.source.mean(0)
     _, _, directions = np.linalg.svd(points)
     normal = np.asarray(directions[2], np.float64)
@@ -181,7 +178,7 @@ def _check(name: str, f: Frames, orbit: Orbit) -> None:
         off = float(np.abs(_of(f.direction) @ orbit.axis).max())
         if off > STEEPEST:
             raise InconsistentError(
-                f"{name}: rays leave the plane of the rotation by {math.degrees(math.asin(off)):.0f} "
+                f"{name}: rays leave the plane of rotation by {math.degrees(math.asin(off)):.0f} "
                 "degrees, too far for filtered back-projection; use an iterative method."
             )
     else:

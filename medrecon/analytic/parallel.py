@@ -194,7 +194,7 @@ def _edges(f: Frames, orbit: Orbit) -> Array:
 
 
 def _lines(edges: Array, gamma: Array, spacing: float) -> Columns:
-    """The columns of rays at the fan angles ``gamma``."""
+    """Find the columns of rays at the fan angles ``gamma``."""
     sign = float(np.sign(edges[0, -1] - edges[0, 0]))
     index = np.arange(edges.shape[1]) - 0.5
     at = np.stack([np.interp(sign * gamma, sign * known, index) for known in edges])
