@@ -119,8 +119,8 @@ def share(shadows: Array, v: int, u: int, i: int, j: int) -> Any:
 @inner
 def seen(start: float, step: float, n: int, top: int) -> Any:
     """Edges ``first`` to ``last`` of ``0..n`` whose intervals meet ``[0, top]``; equal if none."""
-    first = max(0.0, math.floor(-start / step))
-    last = min(float(n), math.ceil((top - start) / step))
+    first = max(0.0, np.floor(-start / step))
+    last = min(float(n), np.ceil((top - start) / step))
     return int(min(first, float(n))), int(max(min(first, float(n)), last))
 
 

@@ -34,9 +34,10 @@ PLANES = 8  # that a thread serves at a time: their sums do not wait for each ot
 def clip(p0: float, dp: float, n: int, first: float, last: float) -> Any:
     """Part of ``first..last`` with ``-1 < p0 + dp q < n``, where linear weights do not vanish."""
     if dp == 0.0:
-        return (first, last) if -1.0 < p0 < n else (first, first - 1.0)
+        return (first, last) if -1.0 < p0 < n else (0.0, -1.0)
     a, b = (-1.0 - p0) / dp, (n - p0) / dp
-    return max(first, math.ceil(min(a, b))), min(last, math.floor(max(a, b)))
+    # Rounded as floats: a ray along a plane meets its border beyond any integer.
+    return max(first, np.ceil(min(a, b))), min(last, np.floor(max(a, b)))
 
 
 @inner
@@ -68,6 +69,8 @@ def crossing(
     c0 = lines[v, c, k] + steps[v, k] * r - q * dc
     first, last = clip(b0, db, shape[j], 0.0, shape[i] - 1.0)
     first, last = clip(c0, dc, shape[k], first, last)
+    if first > last:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0
     return b0, db, c0, dc, path / abs(d), first, last
 
 
