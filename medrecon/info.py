@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.geometry import Cartesian, CTGeometry
-from medrecon.geometry.field import field_of_view
+from medrecon.geometry import Cartesian
 from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.io.read import read_image, read_study
+from medrecon.physics.placement import check_field
+from medrecon.physics.shadow import check_water, truncation
 from medrecon.protocol import Protocol
 from medrecon.scanner import grid_of, kind_of
 from medrecon.study import Study
@@ -61,6 +60,8 @@ def describe_study(study: Study) -> dict[str, Any]:
         facts["grid"] = _describe_grid(study.grid)
     if study.mu_water is not None:
         facts["mu_water_per_mm"] = round(study.mu_water, 6)
+    if not isinstance(study.geometry, Cartesian):
+        facts["truncated"] = truncation(study.measurements, study.geometry).remark or False
     facts["noise_std"] = study.noise_std
     facts["weighted"] = study.weights is not None
     facts["simulated"] = study.identity.simulated
@@ -95,7 +96,8 @@ def check_study(study: Study, protocol: Protocol) -> None:
     Raises
     ------
     InconsistentError
-        If modality or kind differ, the source would stand inside the volume, or no ray meets it.
+        If modality or kind differ, no ray meets the volume or the source stands inside it, or the
+        object attenuates so differently from water that a length is in another unit.
     """
     name = study.source.name if study.source else "the study"
     if study.modality != protocol.modality:
@@ -108,48 +110,9 @@ def check_study(study: Study, protocol: Protocol) -> None:
             f"protocol {protocol.name} is for {protocol.acquisition.kind} data, {name} holds "
             f"{kind} data."
         )
-    grid = grid_of(protocol)
-    if grid is not None and not isinstance(study.geometry, Cartesian):
-        _source_outside_grid(study.geometry, grid, protocol.name)
-        _grid_is_seen(study.geometry, grid, protocol.name)
-
-
-def _source_outside_grid(geometry: CTGeometry, grid: Grid, protocol: str) -> None:
-    source = geometry.frames().source
-    if source is None:
+    if isinstance(study.geometry, Cartesian):
         return
-    nearest = float(np.hypot(source[:, 0], source[:, 1]).min())
-    reach = float(_corners(grid)[1].max())
-    if reach >= nearest:
-        raise InconsistentError(
-            f"the grid of protocol {protocol} reaches {reach:.0f} mm from the axis, beyond "
-            f"the source at {nearest:.0f} mm."
-        )
-
-
-def _grid_is_seen(geometry: CTGeometry, grid: Grid, protocol: str) -> None:
-    field = field_of_view(geometry)
-    heights, _ = _corners(grid)
-    low, high = float(heights.min()), float(heights.max())
-    x, y, _ = grid.center
-    _, dy, dx = grid.spacing
-    _, ny, nx = grid.shape
-    nearest = float(np.hypot(max(abs(x) - nx * dx / 2, 0), max(abs(y) - ny * dy / 2, 0)))
-    if nearest >= field.radius:
-        raise InconsistentError(
-            f"the grid of protocol {protocol} begins {nearest:.0f} mm from the axis, outside the "
-            f"field of view of {field.radius:.0f} mm."
-        )
-    if field.high > field.low and (low >= field.high or high <= field.low):
-        raise InconsistentError(
-            f"the grid of protocol {protocol} lies at z {low:.0f} to {high:.0f} mm, outside the "
-            f"field of view from {field.low:.0f} to {field.high:.0f} mm."
-        )
-
-
-def _corners(grid: Grid) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return z and distance from the axis of the volume's eight corners, mm."""
-    ends = [(-0.5, n - 0.5) for n in grid.shape]
-    index = np.stack([*np.meshgrid(*ends, indexing="ij"), np.ones((2, 2, 2))], -1).reshape(8, 4)
-    x, y, z, _ = grid.affine @ index.T
-    return z, np.hypot(x, y)
+    grid = grid_of(protocol)
+    if grid is not None:
+        check_field(study.geometry, grid)
+    check_water(study.measurements, study.geometry, protocol.mu_water_per_mm)

@@ -56,7 +56,7 @@ def image(tmp_path):
 
 
 def is_one_sentence(lines):
-    return len(lines) == 1 and lines[0].startswith("medrecon: error: ") and len(lines[0]) < 300
+    return len(lines) == 1 and lines[0].startswith("medrecon: error: ") and len(lines[0]) < 400
 
 
 # --- quick and helpful --------------------------------------------------------------------------

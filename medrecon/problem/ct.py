@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.ct import projector
+from medrecon.physics.shadow import Truncation, truncation
 from medrecon.problem.corrections import corrected
 from medrecon.problem.problem import Problem
 from medrecon.problem.views import Views, iterative
@@ -72,6 +74,9 @@ def ct_problem(
     if grid is None:
         raise InconsistentError("Neither the protocol nor the measurements say the volume's grid.")
     water = water_of(study, protocol)
+    cut = truncation(study.measurements, geometry, grid)
+    if cut.is_truncated:
+        warnings.warn(cut.remark, stacklevel=2)
     y = study.measurements.to(device)
     operator = projector(grid, geometry, protocol.backend)
     operator.codomain.check(y, "the sinogram")
@@ -92,7 +97,7 @@ def ct_problem(
         to_volume=lambda u: Volume(per_mm_to_hu(unit.attenuation(u), water).cpu(), place, Unit.HU),
         data_range=high - low,
         study=study,
-        facts=_facts(geometry, protocol, operator, water, done),
+        facts=_facts(geometry, protocol, operator, water, done) | {"truncation": _told(cut)},
     )
 
 
@@ -150,6 +155,16 @@ def _facts(
     if not operator.adjoint_is_exact:
         facts["adjoint"] = "not the exact transpose of the projector"
     return facts
+
+
+def _told(cut: Truncation) -> dict[str, Any]:
+    return {
+        "is_truncated": cut.is_truncated,
+        "views_cut_left": round(cut.left, 4),
+        "views_cut_right": round(cut.right, 4),
+        "views_beyond_grid": round(cut.beyond_grid, 4),
+        "object_reaches_mm": round(cut.reach, 2),
+    }
 
 
 def _on(weights: Tensor | None, y: Tensor) -> Tensor | None:
