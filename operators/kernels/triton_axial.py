@@ -111,11 +111,16 @@ def lower_edge(row, near, m):
     a = tl.load(near).to(number)
     b = tl.load(near + 1).to(number)
     h = tl.load(near + 2).to(number)
-    return a + m * (b + h * row)
+    inner = tl.fma(row, h.broadcast_to(row.shape), b.broadcast_to(row.shape))
+    m, inner = tl.broadcast(m, inner)
+    return tl.fma(m, inner, a.broadcast_to(m.shape))
 
 
 @jit
-def overlap(low, step, voxel):
-    """Length that ``[low, low + step]`` has in common with ``[voxel, voxel + 1]``."""
-    below = low - voxel
-    return tl.maximum(tl.minimum(below + step, 1.0) - tl.maximum(below, 0.0), 0.0)
+def overlap(below, step):
+    """Length that ``[below, below + step]`` has in common with ``[0, 1]``.
+
+    The numbers that go in are exact differences of a row's edge and a voxel, so both directions
+    get the same result, whether they step through voxels or through rows.
+    """
+    return tl.clamp(below + step, 0.0, 1.0) - tl.clamp(below, 0.0, 1.0)

@@ -35,6 +35,7 @@ from medrecon.operators.kernels.triton_tools import (
     Tile,
     add_product,
     jit,
+    some,
     start,
     taps,
     tile,
@@ -43,9 +44,11 @@ from medrecon.operators.kernels.triton_tools import (
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
-FORWARD = Tile(lines=8, depth=64)
-TRANSPOSE = Tile(lines=8, depth=64)
-WEIGH = Tile(lines=4, depth=256)
+FORWARD = Tile(depth=256)
+TRANSPOSE = Tile(depth=256)
+WEIGH = Tile(depth=512)
+
+NOWHERE = tl.constexpr(-(2**30))  # a voxel that no volume has
 
 
 def forward(
@@ -174,6 +177,7 @@ def _forward(
     exists, inside = u < columns, r < n_rows
     number = volume.dtype.element_ty
     source, straight = tl.load(anchors + 2 * view), tl.load(anchors + 2 * view + 1)
+    top = tl.cast(nz, tl.uint32)
     near = remainders + 3 * view
     h = tl.load(near + 2).to(number)
     row = (r - straight).to(number)
@@ -192,23 +196,27 @@ def _forward(
             p = first + t
             w = meet(e, f, p, number)
             hit = exists & (w > 0) & (q < length_q) & (p >= 0) & (p < length_p)
-            i, j = tl.where(along_x, p, q), tl.where(along_x, q, p)
-            m = magnification(views + 6 * view, curves + 6 * view, i, j, number, CURVED)
-            low = lower_edge(row[None, :], near, m[:, None])
-            step = m * h
-            w = w / step
-            bottom = tl.floor(low)
-            column = volume + (i.to(tl.int64) * nx + j)[:, None] * nz
-            voxel = bottom.to(tl.int32) + source
-            part = tl.zeros((LINES, DEPTH), number)
-            for a in tl.static_range(VOXELS):
-                value = tl.load(
-                    column + voxel + a,
-                    mask=hit[:, None] & inside[None, :] & (voxel + a >= 0) & (voxel + a < nz),
-                    other=0.0,
-                )
-                part = tl.fma(overlap(low, step[:, None], bottom + a), value, part)
-            total = add_product(w, part, total)
+            if some(hit, LINES):
+                i, j = tl.where(along_x, p, q), tl.where(along_x, q, p)
+                m = magnification(views + 6 * view, curves + 6 * view, i, j, number, CURVED)
+                low = lower_edge(row[None, :], near, m[:, None])
+                step = m * h
+                bottom = tl.floor(low)
+                # One test serves for all: where there is no pixel, there is no voxel.
+                voxel = bottom.to(tl.int32) + tl.where(hit, source, NOWHERE)[:, None]
+                column = volume + (i.to(tl.int64) * nx + j)[:, None] * nz + voxel
+                part = tl.zeros((LINES, DEPTH), number)
+                for a in tl.static_range(VOXELS):
+                    exist = (voxel + a).to(tl.uint32, bitcast=True) < top
+                    value = tl.load(column + a, mask=exist, other=0.0)
+                    below = low - bottom - a
+                    # Only the first voxel begins below the row.
+                    if a == 0:
+                        length = overlap(below, step[:, None])
+                    else:
+                        length = tl.clamp(below + step[:, None], 0.0, 1.0)
+                    part = tl.fma(length, value, part)
+                total = add_product(w / step, part, total)
         e += de  # exact, so the same as start + q * slope
         f += df
     target = projections + (ray * n_rows)[:, None] + r[None, :]
@@ -276,6 +284,7 @@ def _transpose(
     k = k0 + tl.arange(0, DEPTH)
     exists, inside = pixel < ny * nx, k < nz
     number = volume.dtype.element_ty
+    top = tl.cast(n_rows, tl.uint32)
     total = tl.zeros((LINES, DEPTH), number)
     for v in range(n_views):
         # Along a helix most views see nothing of a block.
@@ -284,33 +293,33 @@ def _transpose(
             h = tl.load(near + 2).to(number)
             m = magnification(views + 6 * v, curves + 6 * v, i, j, number, ARC)
             step = m * h
-            voxel = (k - tl.load(anchors + 2 * v)).to(number)
+            voxel = (k - tl.load(anchors + 2 * v)).to(number)[None, :]
             # The row whose shadow holds the voxel's lower end: a guess, put right by the very
             # numbers that the forward uses.
             b, a = tl.load(near + 1).to(number), tl.load(near).to(number)
-            row = tl.floor((voxel[None, :] - a) / step[:, None] - b / h)
-            row = row - tl.where(lower_edge(row, near, m[:, None]) > voxel[None, :], 1.0, 0.0)
+            row = tl.floor((voxel - a) * (1.0 / step)[:, None] - b / h)
+            row = tl.where(lower_edge(row, near, m[:, None]) > voxel, row - 1.0, row)
             first = row.to(tl.int32) + tl.load(anchors + 2 * v + 1)
-            lowest_t = lowest(maps + 6 * v, i, j, NEIGHBOURS)
-            edge = first_column(lowest_t, lookup, marks, patterns, v, columns + 1, CURVED)
-            for t in tl.static_range(TAPS + 1):
-                u = edge - 1 + t
-                seen = exists & (u >= 0) & (u < columns)
-                ray = (v * columns + u).to(tl.int64)
-                along_x = tl.load(shadows + 5 * ray + 4, mask=seen, other=0) > 0
-                q, p = tl.where(along_x, j, i), tl.where(along_x, i, j)
-                w = share_of(shadows + 5 * ray, q, p, seen, number)
-                seen = seen & (w > 0)
-                part = tl.zeros((LINES, DEPTH), number)
-                for c in tl.static_range(ROWS):
-                    low = lower_edge(row + c, near, m[:, None])
-                    r = first + c
-                    value = tl.load(
-                        weighted + (ray * n_rows)[:, None] + r,
-                        mask=seen[:, None] & inside[None, :] & (r >= 0) & (r < n_rows),
-                        other=0.0,
-                    )
-                    part = tl.fma(overlap(low, step[:, None], voxel[None, :]), value, part)
-                total = add_product(w / step, part, total)
+            low_t = lowest(maps + 6 * v, i, j, NEIGHBOURS)
+            edge = first_column(low_t, lookup, marks, patterns, v, columns + 1, CURVED)
+            part = tl.zeros((LINES, DEPTH), number)
+            for c in tl.static_range(ROWS):
+                below = lower_edge(row + c, near, m[:, None]) - voxel
+                exist = (first + c).to(tl.uint32, bitcast=True) < top
+                blend = tl.zeros((LINES, DEPTH), number)
+                for t in tl.static_range(TAPS + 1):  # the compiler works the shares out once
+                    u = edge - 1 + t
+                    seen = exists & (u >= 0) & (u < columns)
+                    ray = (v * columns + tl.where(seen, u, 0)).to(tl.int64)
+                    along_x = tl.load(shadows + 5 * ray + 4) > 0
+                    q, p = tl.where(along_x, j, i), tl.where(along_x, i, j)
+                    w = tl.where(seen, share_of(shadows + 5 * ray, q, p, number), 0.0)
+                    if some(w > 0, LINES):
+                        # A column of weight 0 exists all the same: only rows have to be tested.
+                        column = weighted + (ray * n_rows)[:, None] + first
+                        value = tl.load(column + c, mask=exist, other=0.0)
+                        blend = add_product(w, value, blend)
+                part = tl.fma(overlap(below, step[:, None]), blend, part)
+            total = add_product(1.0 / step, part, total)
     target = volume + (pixel.to(tl.int64) * nz)[:, None] + k[None, :]
     tl.store(target, total, mask=exists[:, None] & inside[None, :])

@@ -19,8 +19,8 @@ from medrecon.operators.kernels.triton_tools import Tile, add_product, jit, star
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
-FORWARD = Tile(lines=8, depth=64)
-TRANSPOSE = Tile(lines=8, depth=64)
+FORWARD = Tile(depth=256)
+TRANSPOSE = Tile(depth=256)
 
 
 def forward(
@@ -168,11 +168,10 @@ def _transpose(
         for t in tl.static_range(TAPS + 1):  # one more cell than edges
             u = edge - 1 + t
             seen = exists & (u >= 0) & (u < columns)
-            ray = (v * columns + u).to(tl.int64)
-            along_x = tl.load(shadows + 5 * ray + 4, mask=seen, other=0) > 0
+            ray = (v * columns + tl.where(seen, u, 0)).to(tl.int64)
+            along_x = tl.load(shadows + 5 * ray + 4) > 0
             q, p = tl.where(along_x, j, i), tl.where(along_x, i, j)
-            w = share_of(shadows + 5 * ray, q, p, seen, number)
-            w = w * tl.load(lengths + ray, mask=seen, other=0.0).to(number)
+            w = share_of(shadows + 5 * ray, q, p, number) * tl.load(lengths + ray).to(number)
             value = tl.load(
                 sinogram + (ray * slices)[:, None] + s[None, :],
                 mask=(seen & (w > 0))[:, None] & inside[None, :],

@@ -27,8 +27,8 @@ from medrecon.operators.kernels.triton_tools import (
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
-FORWARD = Tile(lines=8, depth=64)
-TRANSPOSE = Tile(lines=8, depth=64)
+FORWARD = Tile(depth=256)
+TRANSPOSE = Tile(depth=256)
 
 
 def forward(

@@ -29,10 +29,10 @@ def widest_shadow(shadows: Array, ny: int, nx: int) -> int:
 
 
 @jit
-def share_of(shadow, q, p, seen, number: tl.constexpr):
+def share_of(shadow, q, p, number: tl.constexpr):
     """Share of the pixels in the shadow of a cell; ``shadow`` points to its positions."""
-    e = tl.load(shadow, mask=seen, other=0) + tl.load(shadow + 1, mask=seen, other=0) * q
-    f = tl.load(shadow + 2, mask=seen, other=1) + tl.load(shadow + 3, mask=seen, other=0) * q
+    e = tl.load(shadow) + tl.load(shadow + 1) * q
+    f = tl.load(shadow + 2) + tl.load(shadow + 3) * q
     return meet(e, f, p, number)
 
 

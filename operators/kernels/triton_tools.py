@@ -49,11 +49,16 @@ def fixed(values: Array) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Tile:
-    """Work of one program: ``lines`` rays or pixels times ``depth`` slices, rows or voxels."""
+    """Work of one program: ``lines`` rays or pixels times ``depth`` slices, rows or voxels.
 
-    lines: int
+    On a GPU one warp and one line are best where the innermost axis fills them: what is worked
+    out in the plane is then the same number in all threads, serves eight elements in each, and
+    taps that weigh nothing are skipped by the whole warp.
+    """
+
     depth: int
-    warps: int = 4
+    lines: int = 1
+    warps: int = 1
 
 
 def tile(preferred: Tile, depth: int, x: Tensor) -> Tile:
@@ -63,9 +68,11 @@ def tile(preferred: Tile, depth: int, x: Tensor) -> Tile:
     per element: it gets large tiles.
     """
     inner = min(preferred.depth, triton.next_power_of_2(depth))
-    budget = preferred.lines * preferred.depth if x.is_cuda else 4096
-    lines = max(preferred.lines, min(budget // inner, 128 if x.is_cuda else 64))
-    return Tile(lines, inner, preferred.warps)
+    if not x.is_cuda:
+        return Tile(inner, max(1, min(64, 4096 // inner)))
+    if inner >= 32:
+        return Tile(inner, preferred.lines, preferred.warps)
+    return Tile(inner, 128 // inner, 4)
 
 
 def taps(step: float) -> int:
@@ -101,6 +108,15 @@ def linear_weight(r, p, number: tl.constexpr):
     """``max(0, 1 - |r - p|)`` of a fixed-point position and an index."""
     one: tl.constexpr = 4294967296
     return share(tl.maximum(one - tl.abs(r - (p.to(tl.int64) << 32)), 0), number)
+
+
+@jit
+def some(hit, LINES: tl.constexpr):
+    """Whether a tap is worth its while: skipped if no line of the program needs it.
+
+    Only one line's answer comes for free; more of them would have to wait for each other.
+    """
+    return tl.max(hit.to(tl.int32), 0) > 0 if LINES == 1 else True
 
 
 @jit
