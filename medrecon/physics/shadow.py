@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
@@ -17,9 +18,12 @@ from medrecon.grid import Grid
 from medrecon.physics.placement import rays_meet
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 _VIEWS, _ROWS = 120, 24  # at most so many are looked at
 _IN_SHADOW = 0.05  # share of the largest line integral above which a ray meets the object
+_SMOOTHED = 5  # columns
+_SIGMAS = 5.0
 _LEAST = 0.05  # line integral below which nothing is said
 _SIDE_COUNTS = 0.8  # a side of the detector that sees this share of the field is not cut by design
 _FACTOR = 5.0  # attenuation this far from water's is a wrong unit
@@ -84,10 +88,8 @@ def truncation(measurements: Tensor, geometry: CTGeometry, grid: Grid | None = N
         The volume that is to be reconstructed, in the scanner's frame; height is not looked at,
         as patients are longer than scanners.
     """
-    p, chosen = _sample(measurements, geometry)
+    p, chosen, threshold = _sample(measurements, geometry)
     field = field_of_view(geometry)
-    largest = float(np.quantile(p, 0.999))
-    threshold = max(_IN_SHADOW * largest, _LEAST)
     width = max(2, geometry.columns // 100)
     left = (p[..., :width].mean(-1) > threshold).mean()
     right = (p[..., -width:].mean(-1) > threshold).mean()
@@ -121,16 +123,15 @@ def mean_attenuation(measurements: Tensor, geometry: CTGeometry) -> float | None
     float or None
         ``None`` if the object is cut off on a side or there is none.
     """
-    p, chosen = _sample(measurements, geometry)
+    p, chosen, threshold = _sample(measurements, geometry)
     row = int(p.mean((0, 2)).argmax())
     rows = p[:, row]
     cut = truncation(measurements, geometry)
-    overall = float(np.quantile(rows, 0.999))
     field = field_of_view(geometry)
     offset = min(field.left, field.right) < _SIDE_COUNTS * field.radius
-    if overall < _LEAST or offset or max(cut.left, cut.right) > 0.01:
+    met = rows > threshold
+    if not met.any() or offset or max(cut.left, cut.right) > 0.01:
         return None
-    met = rows > _IN_SHADOW * overall
     step = np.abs(np.gradient(_distance_from_axis(geometry, chosen), axis=1))
     width = (step * met).sum(1)
     views = np.flatnonzero(width > 0)
@@ -174,24 +175,34 @@ def check_water(measurements: Tensor, geometry: CTGeometry, mu_water: float) -> 
     )
 
 
-def _sample(measurements: Tensor, geometry: CTGeometry) -> tuple[Array, Array]:
-    """Take some views and rows ``(views, rows, columns)``, and which views they are."""
+def _sample(measurements: Tensor, geometry: CTGeometry) -> tuple[Array, Indices, float]:
+    """Take some views and rows ``(views, rows, columns)``, smoothed a little along columns.
+
+    Also which views they are, and the line integral above which a ray meets the object: a share of
+    the largest one, and no mere noise.
+    """
     slices = isinstance(geometry, ParallelBeam | FanBeam)
     rows = measurements.movedim(0, 1) if slices else measurements
-    views = np.unique(np.linspace(0, rows.shape[0] - 1, _VIEWS).astype(int))
-    kept = np.unique(np.linspace(0, rows.shape[1] - 1, _ROWS).astype(int))
-    part = rows[torch.from_numpy(views)][:, torch.from_numpy(kept)]
-    return part.double().cpu().numpy(), views
+    views = np.unique(np.linspace(0, rows.shape[0] - 1, _VIEWS).astype(np.int64))
+    kept = np.unique(np.linspace(0, rows.shape[1] - 1, _ROWS).astype(np.int64))
+    part = rows[torch.from_numpy(views)][:, torch.from_numpy(kept)].double().cpu().numpy()
+    # second differences are noise of 6 times the variance, averaging leaves a part of it
+    second = np.diff(part, 2)
+    noise = 1.4826 * float(np.median(np.abs(second))) / (6 * _SMOOTHED) ** 0.5 if second.size else 0
+    smooth = uniform_filter1d(part, _SMOOTHED, mode="nearest")
+    largest = float(np.quantile(smooth, 0.999))
+    return smooth, views, max(_IN_SHADOW * largest, _LEAST, _SIGMAS * noise)
 
 
-def _rays(geometry: CTGeometry, views: Array) -> tuple[Array, Array]:
+def _rays(geometry: CTGeometry, views: Indices) -> tuple[Array, Array]:
     """Points and directions of the middle row of some views, ``(views, columns, 3)``."""
     frame = geometry.frames()
-    points, towards = frame.rays((frame.rows - 1) / 2, np.arange(geometry.columns))
-    return points[views], towards[views]
+    arrays = {f.name: getattr(frame, f.name) for f in fields(frame)}
+    some = {k: a[views] for k, a in arrays.items() if isinstance(a, np.ndarray)}
+    return replace(frame, **some).rays((frame.rows - 1) / 2, np.arange(geometry.columns))
 
 
-def _distance_from_axis(geometry: CTGeometry, views: Array) -> Array:
+def _distance_from_axis(geometry: CTGeometry, views: Indices) -> Array:
     """Signed distance of rays from the z axis, mm, ``(views, columns)``."""
     points, towards = _rays(geometry, views)
     flat = towards[..., :2] / np.linalg.norm(towards[..., :2], axis=-1, keepdims=True)

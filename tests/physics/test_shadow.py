@@ -55,6 +55,16 @@ def test_an_offset_detector_is_cut_on_its_short_side_by_design():
     assert truncation(measured(too_short), too_short).right > 0.3
 
 
+@pytest.mark.parametrize("name", ["parallel, half turn", "fan, full turn", "cone"])
+def test_noise_of_a_hundred_quanta_is_no_object(name: str):
+    geometry = SCANS[name]
+    p = noisy(measured(geometry), 100)  # 2 quanta behind the body
+    found = truncation(p, geometry, LARGE)
+    assert not found.is_truncated
+    assert found.reach == pytest.approx(90, abs=3)
+    assert not truncation(noisy(torch.zeros_like(p), 100), geometry, SMALL).is_truncated
+
+
 def test_no_object_is_neither_cut_nor_of_any_attenuation():
     geometry = SCANS["cone"]
     nothing = torch.zeros(200, 4, 300)
