@@ -84,9 +84,9 @@ class RayProjector(LinearOperator):
         table, steps = lines.line_tables(self.grid, self.geometry, samples)
         spacing, shape = np.array(self.grid.spacing[::-1]), np.array(self.grid.shape[::-1])
         used = np.zeros((self.geometry.views, 3), np.bool_)
-        rows = self.geometry.rows * samples[1]
-        launch(joseph3d.axes, table, steps, rows, spacing, shape, used)
-        return table, steps, spacing, used, np.array(samples)
+        cells = np.array([self.geometry.columns, self.geometry.rows])
+        launch(joseph3d.axes, table, steps, spacing, shape, samples, cells, used)
+        return table, steps, spacing, used, samples
 
     def _forward(self, x: Tensor) -> Tensor:
         return each(x, self.domain, self.codomain, self._project)

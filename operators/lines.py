@@ -7,13 +7,11 @@ centre of the first one.  Rays from a source share their point, parallel rays th
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from medrecon.geometry.ct import VolumeGeometry
-from medrecon.geometry.frames import frames
+from medrecon.geometry.frames import Frames, frames
 from medrecon.grid import Grid
 
 Array = NDArray[np.float64]
@@ -23,11 +21,12 @@ Array = NDArray[np.float64]
 SLACK = 0.25
 
 
-def samples_per_cell(grid: Grid, geometry: VolumeGeometry) -> tuple[int, int]:
-    """Rays per cell along the columns and along the rows, so that they skip no voxel.
+def samples_per_cell(grid: Grid, geometry: VolumeGeometry) -> NDArray[np.int64]:
+    """Rays per cell along the columns and along the rows of each view, ``(views, 2)``.
 
     The smallest numbers for which rays stand no farther apart than 1.25 voxels in the middle of
-    the grid, in every view.
+    the grid, so that they skip no voxel.  A view's numbers depend on that view only: a part of the
+    views measures what the whole scan does.
     """
     f = frames(geometry)
     spacing = np.array(grid.spacing[::-1])
@@ -35,25 +34,36 @@ def samples_per_cell(grid: Grid, geometry: VolumeGeometry) -> tuple[int, int]:
     if f.source is not None:
         depth = np.sum((f.source - f.foot) * f.normal, 1)
         shrink = np.sum((f.source - np.array(grid.center)) * f.normal, 1) / depth
-    u, v = (float((shrink * np.linalg.norm(step / spacing, axis=1)).max()) for step in (f.u, f.v))
-    return max(1, math.ceil(u - SLACK)), max(1, math.ceil(v - SLACK))
+    apart = [shrink * np.linalg.norm(step / spacing, axis=1) for step in (f.u, f.v)]
+    return np.maximum(1, np.ceil(np.stack(apart, -1) - SLACK)).astype(np.int64)
 
 
 def line_tables(
-    grid: Grid, geometry: VolumeGeometry, samples: tuple[int, int]
+    grid: Grid, geometry: VolumeGeometry, samples: NDArray[np.int64]
 ) -> tuple[Array, Array]:
-    """``lines (views, columns * samples[0], 6)`` and ``steps (views, 6)``, see this module.
+    """``lines (views, columns * most samples, 6)`` and ``steps (views, 6)``, see this module.
 
-    Columns and rows count the rays of a detector whose cells are cut into ``samples``.
+    Columns and rows count the rays of a detector whose cells are cut into ``samples``; lines
+    beyond those of the view are zero.
     """
     f = frames(geometry)
-    across, up = samples
+    lines = np.zeros((f.views, f.columns * int(samples[:, 0].max()), 6))
+    steps = np.zeros((f.views, 6))
+    for across, up in np.unique(samples, axis=0):
+        views = (samples == (across, up)).all(1)
+        table, step = _table(grid, f, int(across), int(up))
+        lines[views, : table.shape[1]] = table[views]
+        steps[views] = step[views]
+    return lines, steps
+
+
+def _table(grid: Grid, f: Frames, across: int, up: int) -> tuple[Array, Array]:
     spacing, origin = np.array(grid.spacing[::-1]), np.array(grid.origin)
     column = (np.arange(f.columns * across) + 0.5) / across - 0.5
     cells = (f.cells(0.5 / up - 0.5, column) - origin) / spacing
     step = f.v / up / spacing
     zero = np.zeros_like(step)
-    if f.source is None:
+    if f.direction is not None:
         along = np.broadcast_to((f.direction / spacing)[:, None], cells.shape)
         return np.concatenate([cells, along], -1), np.concatenate([step, zero], -1)
     source = np.broadcast_to(((f.source - origin) / spacing)[:, None], cells.shape)

@@ -75,10 +75,22 @@ def crossing(
 
 
 @kernel
-def axes(lines: Array, steps: Array, rows: int, spacing: Array, shape: Array, used: Array) -> None:
-    """Write whether any ray of ``view`` meets the volume along ``axis``, ``used[view, axis]``."""
-    views, columns, _ = lines.shape
-    for v in prange(views):
+def axes(
+    lines: Array,
+    steps: Array,
+    spacing: Array,
+    shape: Array,
+    samples: Array,
+    cells: Array,
+    used: Array,
+) -> None:
+    """Write whether any ray of ``view`` meets the volume along ``axis``, ``used[view, axis]``.
+
+    ``cells`` are the detector's columns and rows; the other arguments are those of
+    :func:`project`.
+    """
+    for v in prange(used.shape[0]):
+        columns, rows = cells[0] * samples[v, 0], cells[1] * samples[v, 1]
         order = np.empty(3, np.int64)
         for axis in range(3):
             order[0], order[1], order[2] = axis, (axis + 1) % 3, (axis + 2) % 3
@@ -117,7 +129,8 @@ def forward(
     used
         Of :func:`axes`, ``(views, 3)``.
     samples
-        Rays per cell along the columns and along the rows, whose mean the cell measures.
+        Rays per cell along the columns and along the rows of each view, ``(views, 2)``, whose
+        mean the cell measures.
     projections
         The result.
     """
@@ -184,9 +197,9 @@ def project(
     """
     views, columns, rows = projections.shape
     number = volume.dtype.type
-    across, up = samples[0], samples[1]
     for t in prange(views * columns):
         v = t // columns
+        across, up = samples[v, 0], samples[v, 1]
         u = t - v * columns
         if used[v, order[0]]:
             for r in range(rows):
@@ -224,15 +237,15 @@ def backproject(
     """Write ``volume``, padded and ordered as in :func:`project`, from ``[view, column, row]``."""
     views, columns, rows = projections.shape
     planes = volume.shape[0]
-    across, up = samples[0], samples[1]
     number = volume.dtype.type
     one = np.uint64(1)
-    rays = np.empty((rows * up, columns * across, 7))
+    rays = np.empty((rows * samples[:, 1].max(), columns * samples[:, 0].max(), 7))
     for q in prange(planes):
         volume[q] = 0
     for v in range(views):
         if not used[v, order[0]]:
             continue
+        across, up = samples[v, 0], samples[v, 1]
         for c in prange(columns * across):
             for r in range(rows * up):
                 b0, db, c0, dc, path, first, last = crossing(
