@@ -7,6 +7,7 @@ from pathlib import Path
 from medrecon.errors import UnreadableError
 from medrecon.io.read import read_study
 from medrecon.io.tiff_stack import TiffStack, read_tiff_stack
+from medrecon.physics.counts import LowCounts
 from medrecon.protocol import CartesianScan, Protocol, TiffImages
 from medrecon.scanner import scanner
 from medrecon.study import Study
@@ -33,11 +34,11 @@ def read_measurements(path: Path, protocol: Protocol) -> Study:
     """
     if protocol.file is None or isinstance(protocol.acquisition, CartesianScan):
         return read_study(path)
-    stack = _stack(path, protocol.file)
+    stack = _stack(path, protocol.file, protocol.counts.low_counts)
     return read_tiff_stack(stack, scanner(protocol.acquisition))
 
 
-def _stack(path: Path, images: TiffImages) -> TiffStack:
+def _stack(path: Path, images: TiffImages, low_counts: LowCounts) -> TiffStack:
     def inside(name: str | float) -> Path | float:
         if not isinstance(name, str):
             return name
@@ -52,6 +53,7 @@ def _stack(path: Path, images: TiffImages) -> TiffStack:
         values=images.values,
         flats=None if images.flats is None else inside(images.flats),
         darks=inside(images.darks),
+        low_counts=low_counts,
         axes=images.axes,
         flip_rows=images.flip_rows,
         flip_columns=images.flip_columns,

@@ -26,6 +26,6 @@ PlotOption = Annotated[
     Path | None, typer.Option(metavar="FILE.png", help="CT: draw the geometry into this picture.")
 ]
 BackendOption = Annotated[
-    Literal["native", "triton", "astra"] | None,
+    Literal["native", "matrix", "triton", "astra"] | None,
     typer.Option(help="CT projector; default: the protocol's."),
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 from medrecon.errors import InconsistentError
 from medrecon.geometry import CTGeometry
 from medrecon.io.hdf5 import read_dataset
-from medrecon.physics.counts import LineIntegrals, field_per_view, line_integrals
+from medrecon.physics.counts import LineIntegrals, LowCounts, field_per_view, line_integrals
 from medrecon.physics.rotation_centre import find_rotation_centre
 
 _TO_MM = {
@@ -43,6 +43,7 @@ def corrected(
     *,
     flats_at: Sequence[float] = (),
     darks_at: Sequence[float] = (),
+    policy: LowCounts = "exclude",
 ) -> LineIntegrals:
     """Turn counts into line integrals by flat and dark frames; tells in a warning what it mended.
 
@@ -55,6 +56,8 @@ def corrected(
         (``flats_at``, ``darks_at``: after how many views) what is interpolated to every view.
     path
         The file, named in errors and warnings.
+    policy
+        What becomes of samples without signal.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def corrected(
             field_per_view(torch.from_numpy(frames), at or [0.0] * len(frames), len(data))
             for frames, at in ((_real(flats), flats_at), (_real(darks), darks_at))
         ]
-        scan = line_integrals(torch.from_numpy(_real(data)), *fields)
+        scan = line_integrals(torch.from_numpy(_real(data)), *fields, policy=policy)
     except InconsistentError as error:
         raise InconsistentError(f"{path}: {error}") from error
     if scan.remark:

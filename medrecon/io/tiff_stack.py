@@ -15,6 +15,7 @@ from medrecon.geometry import CTGeometry, SliceGeometry
 from medrecon.io.flat_field import corrected, slices
 from medrecon.io.plausible import check_ct_study
 from medrecon.io.tiff_pages import MAX_BYTES, read_pages
+from medrecon.physics.counts import LowCounts
 from medrecon.study import Study
 
 Axis = Literal["views", "rows", "columns"]
@@ -38,6 +39,8 @@ class TiffStack:
         What the images, their rows and their columns are of: ``("views", "rows", "columns")`` for
         projections, ``("rows", "views", "columns")`` for sinograms, ``("views", "columns",
         "rows")`` for a detector that lies on its side.
+    low_counts
+        What becomes of samples without signal, see :func:`medrecon.physics.counts.line_integrals`.
     flip_rows, flip_columns
         Turn the detector's rows or columns round: ours grow along +z and +u.
     """
@@ -46,6 +49,7 @@ class TiffStack:
     values: Literal["counts", "line_integrals"] = "counts"
     flats: Path | float | None = None
     darks: Path | float = 0.0
+    low_counts: LowCounts = "exclude"
     axes: tuple[Axis, Axis, Axis] = ("views", "rows", "columns")
     flip_rows: bool = False
     flip_columns: bool = False
@@ -96,7 +100,7 @@ def read_tiff_stack(stack: TiffStack, geometry: CTGeometry, *, max_bytes: int = 
     if stack.values == "counts":
         flats = _field(stack.flats, data.shape, stack, max_bytes)
         darks = _field(stack.darks, data.shape, stack, max_bytes)
-        scan = corrected(data, flats, darks, path)
+        scan = corrected(data, flats, darks, path, policy=stack.low_counts)
         values, weights = scan.values, scan.weights
     else:
         values = torch.from_numpy(data.astype(np.float32))

@@ -30,6 +30,8 @@ from medrecon.volume import Unit, Volume
 
 DEFAULT_WINDOW_HU = (-1000.0, 1600.0)
 ANALYTIC = ("fbp", "fdk", "helical")
+_TV_STEPS = 8
+"""Steps of conjugate gradients in one iteration of total variation, about."""
 _WATER_FACTOR = 2.0
 """Water values further apart than this belong to no two tubes, but to two units."""
 
@@ -78,7 +80,8 @@ def ct_problem(
     if cut.is_truncated:
         warnings.warn(cut.remark, stacklevel=2)
     y = study.measurements.to(device)
-    operator = projector(grid, geometry, protocol.backend)
+    often = _applications(protocol) if device == "cpu" else 0  # matrices are kept on the CPU
+    operator = projector(grid, geometry, protocol.backend, applications=often)
     operator.codomain.check(y, "the sinogram")
     low, high = window_hu
     unit = Scale(
@@ -137,6 +140,18 @@ def _direct(
 
     names = [name for name in METHODS[kind_of(geometry)] if name in ANALYTIC]
     return {name: partial(reconstruct, name) for name in names}
+
+
+def _applications(protocol: Protocol) -> int:
+    """About how often the projector and its transpose will be applied."""
+    iterations = sum(
+        baseline.iterations * (_TV_STEPS if baseline.method == "tv" else 1)
+        for baseline in protocol.baselines
+        if baseline.method in ("cgls", "tv")
+    )
+    if protocol.sampler is not None:
+        iterations += protocol.sampler.steps * protocol.sampler.cg.max_iterations // 2
+    return 2 * iterations
 
 
 def _facts(

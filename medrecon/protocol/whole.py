@@ -69,8 +69,10 @@ class Protocol(Settings):
     model_std: NonNegative = 0.0
     """Deviation of the line integrals that the model cannot explain (discretisation, scatter);
     adds to the noise in quadrature, dimensionless (CT)."""
-    backend: Literal["native", "triton", "astra"] = "native"
-    """Which projector (CT). astra needs a GPU for rows, and its transpose is not exact."""
+    backend: Literal["native", "matrix", "triton", "astra"] = "native"
+    """Which projector (CT). native: ours, where the data are; matrix: ours for slices, computed
+    once and kept; triton: ours by the GPU's kernels; astra: needs a GPU where the detector has
+    rows, and its transpose is not exact."""
     counts: Counts = Counts()
     beam_hardening: BeamHardening | None = None
     """Correction of measured line integrals to mu_water_per_mm (CT)."""
