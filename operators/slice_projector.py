@@ -28,6 +28,7 @@ Tables = tuple[Array, ...]
 # Slices (times turned copies) that go through a kernel together: innermost in memory, so that
 # the weights of a ray are worked out once for all of them.
 LANES = 64
+FEW = 32  # up to here turned copies cost less than the weights they save
 
 # Shadow of a detector cell on the axis, in pixels, from which footprints describe it better than
 # a ray (tests/operators/test_ct_slices_accuracy.py measures both).
@@ -36,12 +37,25 @@ COARSE = 1.75
 
 @dataclass(frozen=True)
 class Model:
-    """How a detector cell weighs pixels: its tables, and the kernels that use them."""
+    """How a detector cell weighs pixels.
+
+    Parameters
+    ----------
+    name
+        For people.
+    tables
+        What the kernels need, for a grid and a scan.
+    forward, transpose
+        Kernels ``(source, *tables, target)``.
+    large
+        Whether tables are so large that of quarter turns only the first one's are kept.
+    """
 
     name: str
     tables: Callable[[Grid, SliceGeometry], Tables]
     forward: Callable[..., None]
     transpose: Callable[..., None]
+    large: bool = False
 
 
 def _joseph_tables(grid: Grid, geometry: SliceGeometry) -> Tables:
@@ -172,7 +186,8 @@ class SliceProjector(LinearOperator):
         for some, out, fold in self._chunks(planes, result):
             lanes = self._turns.stack_images(some) if fold else some
             tables = self._first_tables if fold else self._tables
-            shape = (len(tables[0]), plane[1], len(lanes))
+            views = self._turns.views if fold else plane[0]
+            shape = (views, plane[1], len(lanes))
             y = run(self._model.forward, lanes.permute(1, 2, 0), *tables, shape=shape)
             y = y.permute(2, 0, 1)
             out.copy_(self._turns.join_views(y) if fold else y)
@@ -194,6 +209,7 @@ class SliceProjector(LinearOperator):
     def _chunks(self, planes: Tensor, result: Tensor) -> list[tuple[Tensor, Tensor, bool]]:
         """Slices that share a launch, and whether their turned copies fill up its lanes."""
         copies = self._turns.count
-        fold = copies > 1 and len(planes) * copies <= LANES
-        pairs = zip(torch.split(planes, LANES), torch.split(result, LANES), strict=True)
+        fold = copies > 1 and (self._model.large or len(planes) * copies <= FEW)
+        n = max(1, LANES // copies) if fold else LANES
+        pairs = zip(torch.split(planes, n), torch.split(result, n), strict=True)
         return [(some, out, fold) for some, out in pairs if len(some)]

@@ -155,34 +155,32 @@ def reach(
 def gather_all(
     cells: Array, at: int, pixels: Array, index: Array, weight: Array, count: int, lanes: int
 ) -> None:
-    """Add the listed pixels to a detector cell, slice by slice."""
+    """Add the listed pixels to a detector cell, for all slices."""
     if lanes % 16 == 0:
         for s in range(0, lanes, 16):
-            gather(cells, at + s, pixels, s, index, weight, count, 16)
+            gather(cells, at + s, pixels, s, lanes, index, weight, 0, count, 16)
     elif lanes == 4:
-        gather(cells, at, pixels, 0, index, weight, count, 4)
+        gather(cells, at, pixels, 0, lanes, index, weight, 0, count, 4)
     else:
-        gather(cells, at, pixels, 0, index, weight, count, 1)
+        gather(cells, at, pixels, 0, lanes, index, weight, 0, count, 1)
 
 
 @inner
 def scatter_all(
     pixels: Array, index: Array, weight: Array, count: int, cells: Array, at: int, lanes: int
 ) -> None:
-    """Add a detector cell to the listed pixels, slice by slice."""
+    """Add a detector cell to the listed pixels, for all slices."""
     if lanes % 16 == 0:
         for s in range(0, lanes, 16):
-            scatter(pixels, s, index, weight, count, cells, at + s, 16)
+            scatter(pixels, s, lanes, index, weight, count, cells, at + s, 16)
     elif lanes == 4:
-        scatter(pixels, 0, index, weight, count, cells, at, 4)
+        scatter(pixels, 0, lanes, index, weight, count, cells, at, 4)
     else:
-        scatter(pixels, 0, index, weight, count, cells, at, 1)
+        scatter(pixels, 0, lanes, index, weight, count, cells, at, 1)
 
 
 @inner
-def copy(
-    tile: Array, volume: Array, i0: int, i1: int, j0: int, j1: int, from_volume: bool
-) -> None:
+def copy(tile: Array, volume: Array, i0: int, i1: int, j0: int, j1: int, from_volume: bool) -> None:
     """Copy pixels between a volume and the inside of a tile."""
     for i in range(i0, i1):
         for j in range(j0, j1):
@@ -220,8 +218,7 @@ def project_views(
                 k = pattern[v]
                 first, last = reach(views[v], low[k], high[k], i0, i1, j0, j1)
                 for u in range(first, last):
-                    ray, row = rays[v, u], (side + 2) * lanes
-                    count = weigh(ray, i0, i1, j0, j1, row, lanes, index, weight)
+                    count = weigh(rays[v, u], i0, i1, j0, j1, side + 2, 1, index, weight)
                     if count > 0:
                         at = (v * rays.shape[1] + u) * lanes
                         gather_all(cells, at, pixels, index, weight, count, lanes)
@@ -251,8 +248,7 @@ def backproject_tile(
         k = pattern[v]
         first, last = reach(views[v], low[k], high[k], i0, i1, j0, j1)
         for u in range(first, last):
-            ray, row = rays[v, u], (side + 2) * lanes
-            count = weigh(ray, i0, i1, j0, j1, row, lanes, index, weight)
+            count = weigh(rays[v, u], i0, i1, j0, j1, side + 2, 1, index, weight)
             if count > 0:
                 at = (v * rays.shape[1] + u) * lanes
                 scatter_all(pixels, index, weight, count, cells, at, lanes)
@@ -311,9 +307,7 @@ def transpose(
     across = (nx + side - 1) // side
     for task in prange(across * ((ny + side - 1) // side)):
         i0, j0 = task // across * side, task % across * side
-        backproject_tile(
-            *(sinogram, rays, views, low, high, pattern, i0, j0, side, taps, volume)
-        )
+        backproject_tile(*(sinogram, rays, views, low, high, pattern, i0, j0, side, taps, volume))
 
 
 def run_forward(
@@ -327,11 +321,11 @@ def run_forward(
     sinogram: Array,
 ) -> None:
     """Call :func:`forward` with padded slices and well-chosen sizes."""
-    source = _padded(volume)
-    target = _room(sinogram, source.shape[2])
+    source = padded(volume)
+    target = room(sinogram, source.shape[2])
     sizes = _sizes(source.shape, len(rays), taps, source.itemsize)
     launch(forward, source, rays, views, low, high, pattern, sizes, target)
-    _strip(target, sinogram)
+    strip(target, sinogram)
 
 
 def run_transpose(
@@ -345,11 +339,11 @@ def run_transpose(
     volume: Array,
 ) -> None:
     """Call :func:`transpose` with padded slices and well-chosen sizes."""
-    source = _padded(sinogram)
-    target = _room(volume, source.shape[2])
+    source = padded(sinogram)
+    target = room(volume, source.shape[2])
     sizes = _sizes(target.shape, len(rays), taps, source.itemsize)
     launch(transpose, source, rays, views, low, high, pattern, sizes, target)
-    _strip(target, volume)
+    strip(target, volume)
 
 
 def lanes_for(slices: int) -> int:
@@ -359,16 +353,19 @@ def lanes_for(slices: int) -> int:
     return 4 if slices <= 4 else math.ceil(slices / 16) * 16
 
 
-def _padded(values: Array) -> Array:
+def padded(values: Array) -> Array:
+    """Values with as many slices as the vector loops take."""
     extra = lanes_for(values.shape[2]) - values.shape[2]
     return np.pad(values, ((0, 0), (0, 0), (0, extra))) if extra else values
 
 
-def _room(like: Array, lanes: int) -> Array:
+def room(like: Array, lanes: int) -> Array:
+    """Room for a result of so many slices: the result itself, if it has them."""
     return like if like.shape[2] == lanes else np.empty((*like.shape[:2], lanes), like.dtype)
 
 
-def _strip(padded: Array, target: Array) -> None:
+def strip(padded: Array, target: Array) -> None:
+    """Copy the slices that count, unless they are there already."""
     if padded is not target:
         target[:] = padded[:, :, : target.shape[2]]
 

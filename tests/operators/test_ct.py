@@ -29,7 +29,7 @@ def test_each_geometry_has_its_projector() -> None:
 
 
 def test_unknown_backend_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'native' or 'astra'"):
+    with pytest.raises(UsageError, match="'native', 'matrix', 'triton' or 'astra'"):
         projector(CENTRED, FAN, backend="tigre")  # type: ignore[arg-type]
 
 
