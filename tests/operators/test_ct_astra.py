@@ -227,10 +227,39 @@ def test_astra_gets_the_geometry_that_fits(
     assert gpu == [kind, kind]
 
 
-def test_measurements_go_back_to_astra_without_a_copy(gpu: list[str]) -> None:
+def test_measurements_go_back_to_astra_without_a_copy(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     A = projector(SMALL, CIRCLE, "astra")
     y = A(torch.ones(A.domain.shape))
-    assert y.transpose(0, 1).is_contiguous()  # ASTRA's order of memory: rows first
+    places: list[int] = []
+    link = astra.data3d.link
+
+    def linked(kind: str, geometry: Any, data: Tensor) -> int:
+        places.append(data.data_ptr())
+        number: int = link(kind, geometry, data)
+        return number
+
+    monkeypatch.setattr(astra.data3d, "link", linked)
+    A.adjoint(y)
+    assert places[1] == y.data_ptr()
+
+
+@BY_SLICE
+def test_slices_side_by_side_are_the_slices_one_by_one(geometry: CTGeometry) -> None:
+    A = projector(replace(SQUARE, shape=(12, 7, 9)), geometry, "astra")
+    x = random(A.domain, precision=torch.float32)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = A(x)
+        torch.set_num_threads(4)
+        assert torch.equal(A(x), alone)
+        together = A.adjoint(alone)
+        torch.set_num_threads(1)
+        assert torch.equal(A.adjoint(alone), together)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_nothing_is_left_behind_in_astra(gpu: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
