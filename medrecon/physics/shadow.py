@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,7 +199,7 @@ def _rays(geometry: CTGeometry, views: Indices) -> tuple[Array, Array]:
     """Points and directions of the middle row of some views, ``(views, columns, 3)``."""
     frame = geometry.frames()
     arrays = {f.name: getattr(frame, f.name) for f in fields(frame)}
-    some = {k: a[views] for k, a in arrays.items() if isinstance(a, np.ndarray)}
+    some: dict[str, Any] = {k: a[views] for k, a in arrays.items() if isinstance(a, np.ndarray)}
     return replace(frame, **some).rays((frame.rows - 1) / 2, np.arange(geometry.columns))
 
 
