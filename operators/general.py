@@ -39,6 +39,9 @@ class RayProjector(LinearOperator):
         The scanner; detectors with upright rows are faster with
         :class:`medrecon.operators.cone.ConeProjector`.
 
+    whole
+        The grid of which this one is a slab, if so: it decides how many rays a cell takes.
+
     Raises
     ------
     InconsistentError
@@ -63,6 +66,7 @@ class RayProjector(LinearOperator):
 
     grid: Grid
     geometry: VolumeGeometry
+    whole: Grid | None = None
 
     def __post_init__(self) -> None:
         rays.check_scan(self.grid, self.geometry)
@@ -80,7 +84,7 @@ class RayProjector(LinearOperator):
     @cached_property
     def _tables(self) -> tuple[NDArray[Any], ...]:
         """As the kernels take them."""
-        samples = lines.samples_per_cell(self.grid, self.geometry)
+        samples = lines.samples_per_cell(self.whole or self.grid, self.geometry)
         table, steps = lines.line_tables(self.grid, self.geometry, samples)
         spacing, shape = np.array(self.grid.spacing[::-1]), np.array(self.grid.shape[::-1])
         used = np.zeros((self.geometry.views, 3), np.bool_)
