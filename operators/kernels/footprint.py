@@ -39,7 +39,9 @@ def prefix_sums(values: Array, sums: Array) -> None:
     """Write ``sums[..., k] = values[..., :k].sum()``, accumulated in double precision.
 
     ``sums`` is longer by two: its last entry repeats the total, so that interpolation may touch
-    the entry after the end.
+    the entry after the end.  Rounded to single precision, sums over n entries leave each entry with
+    an error of some n times 3e-8 of the mean (2e-5 at 512); neighbours' errors cancel, so that
+    nothing drifts.
     """
     first, second, n = values.shape
     for i in prange(first):
