@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.analytic.filtering import VIEWS, Projections, projections_of
+from medrecon.analytic.filtering import VIEWS, Projections, cell_distances, projections_of
 from medrecon.analytic.orbit import check_level
 from medrecon.analytic.ramp import Window
 from medrecon.arrays import Space
@@ -138,7 +138,8 @@ def _distances(scan: Projections) -> Array:
     """Table ``distances`` of the kernel for cones."""
     if not scan.columns.is_arc:
         return np.zeros((1, 1))
-    return np.pad(scan.distances(slice(None)), ((0, 0), scan.columns.missing), mode="edge")
+    distances = cell_distances(scan.frames, scan.columns.at)
+    return np.pad(distances, ((0, 0), scan.columns.missing), mode="edge")
 
 
 def _axial(f: Frames, grid: Grid) -> Array:

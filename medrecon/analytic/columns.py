@@ -68,24 +68,38 @@ class Columns:
         return max(0, more), max(0, -more)
 
     def look_up(self, rows: Tensor, views: slice) -> Tensor:
-        """Measurements ``(..., views, rows, columns)`` at these columns, 0 beyond the detector.
-
-        By cubic convolution (R. G. Keys, IEEE Trans. ASSP 29 (1981) 1153-1160,
-        doi:10.1109/TASSP.1981.1163711).
-        """
+        """Measurements ``(..., views, rows, columns)`` at these columns, 0 beyond the detector."""
         if not self.is_looked_up:
             return rows
         last = rows.shape[-1] - 1
         at = torch.from_numpy(self.at[views])[:, None, :]
         inside = (at > -0.5) & (at < last + 0.5)
-        at = at.clamp(0, last)
-        first = at.floor()
-        total = torch.zeros(())
-        for tap, weight in zip(range(-1, 3), keys(at - first), strict=True):
-            index = (first + tap).clamp(0, last).long().to(rows.device)
-            index = index.expand(*rows.shape[:-1], -1)
-            total = total.to(rows) + (weight * inside).to(rows) * rows.gather(-1, index)
-        return total
+        return take_cubic(rows, at.clamp(0, last), -1) * inside.to(rows)
+
+
+def take_cubic(values: Tensor, at: Tensor, axis: int) -> Tensor:
+    """Values at fractional indices along an axis, by cubic convolution; edges are repeated.
+
+    Parameters
+    ----------
+    values
+        ``(..., n, ...)``.
+    at
+        Indices from 0 to n - 1, of the values' shape but for the length along the axis; lengths
+        1 and leading axes are broadcast.
+
+    References
+    ----------
+    R. G. Keys, IEEE Trans. ASSP 29 (1981) 1153-1160, doi:10.1109/TASSP.1981.1163711.
+    """
+    first = at.floor()
+    shape = list(values.shape)
+    shape[axis] = at.shape[axis]
+    total = values.new_zeros(shape)
+    for tap, weight in zip(range(-1, 3), keys(at - first), strict=True):
+        index = (first + tap).clamp(0, values.shape[axis] - 1).long().to(values.device)
+        total += weight.to(values) * values.gather(axis, index.expand(shape))
+    return total
 
 
 def keys(f: Tensor) -> list[Tensor]:

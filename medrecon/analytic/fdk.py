@@ -27,11 +27,11 @@ def fdk(
     are weighted as for a fan.
 
     Voxels look up every view where its own source and detector say (shifted focal spots, C-arms).
-    For ``ConeVectors`` the weights follow from the angles of the sources on a fitted circle, and
-    the filter runs along the rows of the detector even where they are turned a little out of the
-    plane of the circle; sources that leave the circle by less than 5 % of its radius, and rows
-    turned by less than 20 degrees, are reconstructed with errors of that order at sharp edges
-    along the axis only.
+    For ``ConeVectors`` the weights follow from the angles and radii of the sources about a fitted
+    circle, as if each went along a circle of its own, and the filter runs along the detector in
+    the direction of the circle's plane: how fast sources leave the circle is neglected.  Refused
+    are sources off the circle by more than 5 % of its radius and rows turned out of its plane by
+    more than 20 degrees.
 
     Parameters
     ----------

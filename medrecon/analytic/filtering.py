@@ -8,7 +8,7 @@ the fan's angle to the detector's columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from medrecon.analytic.columns import Columns, columns_of
+from medrecon.analytic.columns import Columns, columns_of, take_cubic
 from medrecon.analytic.orbit import Orbit, orbit_of
 from medrecon.analytic.ramp import Window, filter_rows
-from medrecon.analytic.weights import ray_weights
+from medrecon.analytic.weights import Shares, shares_of
 from medrecon.geometry.ct import CTGeometry
-from medrecon.geometry.frames import Frames, frames, unit
+from medrecon.geometry.frames import Frames, frames
 
 Array = NDArray[np.float64]
 
@@ -37,54 +37,62 @@ class Projections:
     ----------
     frames, orbit, columns
         What rays the views have, about which axis, and along which columns they are filtered.
+    shares
+        How much of its line a ray stands for.
     weights
-        Share of its line, step of angle and change of variable of each column,
-        ``(views, columns)``.
+        Step of angle times the change of variable to columns, ``(views,)``.
+    shear
+        Rows by which a detector climbs per column that is turned out of the plane of the orbit,
+        ``(views,)``.  The filter must run level: it would take, from one side of an offset
+        detector, what the other side saw at another height.
     """
 
     frames: Frames
     orbit: Orbit
     columns: Columns
+    shares: Shares
     weights: Array
+    shear: Array
 
     def filtered(self, rows: Tensor, views: slice, window: Window | str) -> Tensor:
         """Weigh and filter ``(..., views, rows, columns)``; columns are added as they miss."""
-        weights = self.weights[views, None, :] * self._cosines(views)
-        weighted = self.columns.look_up(rows, views) * torch.from_numpy(weights).to(rows)
+        weights = self.weights[views, None, None] * self._parts(views)
+        level = self.columns.look_up(self._level(rows, views), views)
+        weighted = level * torch.from_numpy(weights).to(rows)
         arc = abs(float(self.columns.step)) if self.columns.is_arc else 0.0
         return filter_rows(pad(weighted, self.columns.missing), 1.0, window, arc=arc)
 
-    def _cosines(self, views: slice) -> Array:
-        """Cosine of each ray to the direction of the axis, ``(views, rows, columns)``."""
-        f, towards = self.frames, self.orbit.towards[views]
+    def _level(self, rows: Tensor, views: slice) -> Tensor:
+        """Look up level lines; where they leave the detector its last row goes on."""
+        shear = torch.from_numpy(self.shear[views])
+        if not shear.any():
+            return rows
+        columns = (
+            torch.arange(self.frames.columns) - torch.from_numpy(self.frames.c0[views])[:, None]
+        )
+        climb = (shear[:, None] * columns)[:, None, :]
+        at = torch.arange(self.frames.rows)[:, None] + climb
+        return take_cubic(rows, at.clamp(0, self.frames.rows - 1), -2)
+
+    def _parts(self, views: slice) -> Array:
+        """Share of each ray times its cosine to the direction of the axis, ``(views, rows, n)``."""
+        f, towards = some_views(self.frames, views), self.orbit.towards[views]
+        angles, fan = self.orbit.angles[views], self.columns.fan[views, None, :]
         if f.is_axial:
-            rise = self.rises(views)
+            shares = self.shares.of(angles, fan)
             if f.source is None:
-                return np.ones_like(rise)
-            return np.asarray(np.cos(self.columns.fan[views])[:, None, :] / np.hypot(1.0, rise))
+                return shares
+            oblique = np.hypot(1.0, climbs(f, self.columns.at[views]))
+            return np.asarray(shares * np.cos(fan) / oblique)
+        # Columns need not be upright: a ray's partner across the axis depends on its row.
         index = np.arange(f.rows)[:, None], np.arange(f.columns)
-        _, directions = some_views(f, views).rays(*index)
-        return np.asarray(np.einsum("vrck,vk->vrc", directions, towards))
-
-    def rises(self, views: slice) -> Array:
-        """Rise along z per mm in the plane of axial scans, ``(views, rows, columns)``."""
-        f = self.frames
-        height = f.foot[views, 2, None] + (np.arange(f.rows) - f.r0[views, None]) * f.v[views, 2:]
-        if f.source is None:
-            return np.zeros((*height.shape, 1))
-        height = height - f.source[views, 2, None]
-        return np.asarray(height[:, :, None] / self.distances(views)[:, None, :])
-
-    def distances(self, views: slice) -> Array:
-        """From source to cells in the plane, ``(views, columns)``, mm, of axial scans."""
-        f = some_views(self.frames, views)
-        if f.source is None:
-            return np.ones(self.columns.at[views].shape)
-        return cell_distances(f, self.columns.at[views])
+        fan = self.orbit.part(views).fan(f, *index)
+        cosines = np.einsum("vrck,vk->vrc", f.rays(*index)[1], towards)
+        return np.asarray(self.shares.of(angles, fan) * cosines)
 
 
 def projections_of(geometry: CTGeometry) -> Projections:
-    """Prepare a scan on a circle.
+    """Prepare a scan on a circle; rows that are not level are to be sheared.
 
     Raises
     ------
@@ -92,17 +100,22 @@ def projections_of(geometry: CTGeometry) -> Projections:
         If the views do not lie near a circle.
     """
     f, orbit = frames(geometry), orbit_of(geometry)
+    shear = np.zeros(f.views)
+    if not f.is_axial and not f.is_curved:
+        shear = -(f.u @ orbit.axis) / (f.v @ orbit.axis)
+        f = replace(f, u=f.u + shear[:, None] * f.v)
     columns = columns_of(f, orbit)
-    weights = ray_weights(orbit, columns, is_parallel=f.source is None)
-    return Projections(f, orbit, columns, weights * _change_of_variable(f, orbit, columns)[:, None])
+    shares = shares_of(orbit, columns, is_parallel=f.source is None)
+    weights = shares.arc.steps * _change_of_variable(f, orbit, columns)
+    return Projections(f, orbit, columns, shares, weights, shear)
 
 
 def _change_of_variable(f: Frames, orbit: Orbit, columns: Columns) -> Array:
     """Turn ``d angle d fan / distance^2`` into steps of columns, ``(views,)``, 1/mm.
 
     For a flat detector at the distance D, ``D rho / (D^2 step)`` with back-projection weighed by
-    ``(D / depth)^2``.  Where a detector is turned a little, ``sin`` of the normal and ``cos`` of
-    the rows against the axis keep the value of what is even along the axis.
+    ``(D / depth)^2``.  Where it is tilted by a small angle about its rows, depth and step are those
+    of a detector along the axis times its cosine.
     """
     if f.source is None:
         return np.asarray(1 / columns.step)
@@ -110,8 +123,16 @@ def _change_of_variable(f: Frames, orbit: Orbit, columns: Columns) -> Array:
         return np.asarray(orbit.radii / abs(columns.step))
     depth = np.sum((f.source - f.foot) * f.normal, 1)
     upright = np.sqrt(1 - (f.normal @ orbit.axis) ** 2)
-    level = np.sqrt(1 - (unit(f.u) @ orbit.axis) ** 2)
-    return np.asarray(orbit.radii / depth * upright / level / columns.step)
+    return np.asarray(orbit.radii / depth * upright / columns.step)
+
+
+def climbs(f: Frames, at: Array) -> Array:
+    """Rise along z of rays per mm in the plane, ``(views, rows, columns)``, of axial scans."""
+    height = f.foot[:, 2, None] + (np.arange(f.rows) - f.r0[:, None]) * f.v[:, 2:]
+    if f.source is None:
+        return np.zeros((*height.shape, 1))
+    height = height - f.source[:, 2, None]
+    return np.asarray(height[:, :, None] / cell_distances(f, at)[:, None, :])
 
 
 def cell_distances(f: Frames, at: Array) -> Array:
@@ -131,16 +152,9 @@ def cell_distances(f: Frames, at: Array) -> Array:
 
 def some_views(f: Frames, views: slice) -> Frames:
     """Keep a part of the views."""
-    return Frames(
-        source=None if f.source is None else f.source[views],
-        direction=None if f.direction is None else f.direction[views],
-        foot=f.foot[views],
-        u=f.u[views],
-        v=f.v[views],
-        normal=f.normal[views],
-        c0=f.c0[views],
-        r0=f.r0[views],
-        radius=f.radius,
-        rows=f.rows,
-        columns=f.columns,
-    )
+    each = {
+        field.name: getattr(f, field.name)[views]
+        for field in fields(f)
+        if isinstance(getattr(f, field.name), np.ndarray)
+    }
+    return replace(f, **each)

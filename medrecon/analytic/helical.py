@@ -116,7 +116,7 @@ def _backproject(filtered: Tensor, scans: list[Parallel], sampling: Sampling, gr
         source,
         np.searchsorted(direction[order], np.arange(sampling.half + 1)),
         np.where(half_turn[order] % 2 == 0, 1.0, -1.0),
-        _directions(sampling, scans[0].scan.orbit.center, grid),
+        _directions(sampling, scans[0].orbit.center, grid),
         np.ascontiguousarray(table[order]),
         _row_weights(source.shape[2]).astype(source.dtype),
         target,

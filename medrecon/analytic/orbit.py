@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,6 +46,16 @@ class Orbit:
     radii: Array
     towards: Array
     across: Array
+
+    def part(self, views: slice) -> Orbit:
+        """Keep a part of the views."""
+        return replace(
+            self,
+            angles=self.angles[views],
+            radii=self.radii[views],
+            towards=self.towards[views],
+            across=self.across[views],
+        )
 
     def fan(self, f: Frames, row: ArrayLike, column: ArrayLike) -> Array:
         """Where rays pass the axis: fan angle in rad, or mm for parallel rays.
@@ -140,7 +150,8 @@ def _around(f: Frames, axis: Array, center: Array) -> Orbit:
     radii = np.linalg.norm(away, axis=1)
     towards = -unit(away)
     across = np.cross(towards, axis)
-    first = unit(np.eye(3)[0] - axis[0] * axis)  # x, seen along the axis
+    x = np.eye(3)[0 if abs(axis[0]) < 0.9 else 2]
+    first = unit(x - (x @ axis) * axis)  # x, seen along the axis
     angles = np.arctan2(across @ np.cross(axis, first), across @ first)
     if f.source is None:
         radii = np.ones_like(radii)
@@ -149,8 +160,8 @@ def _around(f: Frames, axis: Array, center: Array) -> Orbit:
 
 def _normal(f: Frames) -> Array:
     """Find the unit normal, towards +z, of the plane in which sources or directions lie."""
-    points = _of(f.direction) if f.source is None else f.source - f.source.mean(0)
-    _, _, directions = np.linalg.svd(points)
+    points = _of(f.direction) if f.source is None else f.source
+    _, _, directions = np.linalg.svd(points - points.mean(0))
     normal = np.asarray(directions[2], np.float64)
     return normal if normal[np.argmax(np.abs(normal))] > 0 else -normal
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medrecon.analytic.backprojection import level_rows
 from medrecon.analytic.columns import Columns, keys
-from medrecon.analytic.filtering import VIEWS, Projections
+from medrecon.analytic.filtering import VIEWS, cell_distances, climbs, some_views
 from medrecon.analytic.orbit import Orbit, orbit_of
 from medrecon.errors import InconsistentError
 from medrecon.geometry.ct import ConeBeam, ConeVectors
@@ -34,15 +34,19 @@ class Parallel:
 
     Parameters
     ----------
-    scan
-        The views, its columns those with equal steps of s.
+    frames, orbit
+        The views and the axis they go about.
+    columns
+        Columns with equal steps of s.
     number
         ``theta`` of each projection in units of ``pi / half``, ``(projections,)``.
     views
         Fractional view of each ray, ``(projections, columns)``.
     """
 
-    scan: Projections
+    frames: Frames
+    orbit: Orbit
+    columns: Columns
     number: NDArray[np.int64]
     views: Array
 
@@ -52,12 +56,13 @@ class Parallel:
         Line integrals are taken to the plane, times the cosine of their climb.
         """
         n, rows, _ = measurements.shape
-        count = self.scan.columns.count
+        count = self.columns.count
         even = measurements.new_empty((n, count, rows))
         for start in range(0, n, VIEWS):
             some = slice(start, start + VIEWS)
-            flat = torch.from_numpy(1 / np.hypot(1.0, self.scan.rises(some))).to(measurements)
-            found = self.scan.columns.look_up(measurements[some], some)
+            climb = climbs(some_views(self.frames, some), self.columns.at[some])
+            flat = torch.from_numpy(1 / np.hypot(1.0, climb)).to(measurements)
+            found = self.columns.look_up(measurements[some], some)
             even[some] = (found * flat).transpose(1, 2)
         result = measurements.new_empty((len(self.number), rows, count))
         column = torch.arange(count, device=measurements.device)
@@ -79,13 +84,13 @@ class Parallel:
         bottom, slice_height
             Height of the first slice and from one to the next, mm.
         """
-        f, orbit = self.scan.frames, self.scan.orbit
+        f, orbit = self.frames, self.orbit
         source = orbit.center if f.source is None else f.source
         level, row = level_rows(f)
-        back = -orbit.radii[:, None] * np.cos(self.scan.columns.fan)
+        back = -orbit.radii[:, None] * np.cos(self.columns.fan)
         each = [
             back,
-            self.scan.distances(slice(None)),
+            cell_distances(f, self.columns.at),
             *(
                 np.broadcast_to(values[:, None], back.shape)
                 for values in (level, (source[..., 2] - bottom) / row, slice_height / row)
@@ -184,8 +189,7 @@ def parallel_rays(geometry: ConeBeam | ConeVectors, sampling: Sampling) -> Paral
     wanted = number[:, None] / per_rad + gamma
     views = np.interp(turn * wanted, turn * angles, np.arange(f.views, dtype=np.float64))
     columns = _lines(_edges(f, orbit), gamma, sampling.spacing)
-    scan = Projections(f, orbit, columns, np.ones(columns.at.shape))
-    return Parallel(scan, number, views)
+    return Parallel(f, orbit, columns, number, views)
 
 
 def _edges(f: Frames, orbit: Orbit) -> Array:

@@ -82,30 +82,56 @@ def scanned_arc(angles: tuple[float, ...]) -> Arc:
     return Arc(first, length, steps)
 
 
-def ray_weights(orbit: Orbit, columns: Columns, *, is_parallel: bool) -> Array:
-    """Step in angle times share of the line, rad, ``(views, columns)``."""
-    arc = scanned_arc(tuple(orbit.angles.tolist()))
-    a, x = orbit.angles[:, None], columns.fan
-    turned = 0.0 if is_parallel else 2 * x
-    # The line of fan angle g seen from a is that of -g seen from a + pi - 2 g.
-    here = arc.coverage(np.broadcast_to(a, x.shape)) * _detector_coverage(columns, x)
-    there = arc.coverage(a + math.pi - turned) * _detector_coverage(columns, -x)
-    share = here / np.maximum(here + there, np.finfo(float).tiny)
-    return np.asarray(arc.steps[:, None] * share)
+@dataclass(frozen=True)
+class Shares:
+    """How much of its line a ray of the scan stands for; a line is counted once over all rays.
 
-
-def _detector_coverage(columns: Columns, x: Array) -> Array:
-    """``c`` along the detector: falls to 0 at the nearer end of an offset detector.
-
-    Its ends are where all views have them, so that both looks along a line agree.
+    Parameters
+    ----------
+    arc
+        The part of the turn that was scanned.
+    low, high
+        Where the detector ends, in all views; fan angles in rad, mm for parallel rays.
+    columns
+        Columns between these ends.
+    is_parallel
+        Whether rays are parallel.
     """
-    low, high = columns.ends.min(1).max(), columns.ends.max(1).min()
-    left, right = -float(low), float(high)
-    few = 4 * (right - left) / columns.count
-    taper = min(2 * min(left, right), max(abs(right - left), few))
-    if taper <= 0:  # the detector does not reach the axis: no line is seen twice
-        return ((x > -left) & (x < right)).astype(np.float64)
-    return _rise(np.minimum(x + left, right - x) / taper)
+
+    arc: Arc
+    low: float
+    high: float
+    columns: int
+    is_parallel: bool
+
+    def of(self, angles: Array, fan: Array) -> Array:
+        """Share between 0 and 1 of rays at source angles ``(views,)``, ``(views, ...)``."""
+        a = angles.reshape(-1, *[1] * (fan.ndim - 1))
+        turned = 0.0 if self.is_parallel else 2 * fan
+        # The line of fan angle g seen from a is that of -g seen from a + pi - 2 g.
+        here = self.arc.coverage(a) * self._coverage(fan)
+        there = self.arc.coverage(a + math.pi - turned) * self._coverage(-fan)
+        return np.asarray(here / np.maximum(here + there, np.finfo(float).tiny))
+
+    def _coverage(self, x: Array) -> Array:
+        """``c`` along the detector: falls to 0 at the nearer end of an offset detector."""
+        left, right = -self.low, self.high
+        few = 4 * (right + left) / self.columns
+        taper = min(2 * min(left, right), max(abs(right - left), few))
+        if taper <= 0:  # the detector does not reach the axis: no line is seen twice
+            return ((x > -left) & (x < right)).astype(np.float64)
+        return _rise(np.minimum(x + left, right - x) / taper)
+
+
+def shares_of(orbit: Orbit, columns: Columns, *, is_parallel: bool) -> Shares:
+    """Find what a scan measured; ends of the detector are where all views have them."""
+    return Shares(
+        arc=scanned_arc(tuple(orbit.angles.tolist())),
+        low=float(columns.ends.min(1).max()),
+        high=float(columns.ends.max(1).min()),
+        columns=columns.count,
+        is_parallel=is_parallel,
+    )
 
 
 def _rise(t: Array) -> Array:

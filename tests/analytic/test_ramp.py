@@ -11,14 +11,16 @@ import torch
 from medrecon.analytic.columns import columns_of
 from medrecon.analytic.orbit import orbit_of
 from medrecon.analytic.ramp import filter_rows, ramp_response
-from medrecon.analytic.weights import ray_weights, scanned_arc
+from medrecon.analytic.weights import scanned_arc, shares_of
 from medrecon.geometry.ct import CTGeometry, FanBeam, ParallelBeam, equiangular
 from medrecon.geometry.frames import frames
 
 
 def weights_of(geometry: CTGeometry) -> np.ndarray:
     f, orbit = frames(geometry), orbit_of(geometry)
-    return ray_weights(orbit, columns_of(f, orbit), is_parallel=f.source is None)
+    columns = columns_of(f, orbit)
+    shares = shares_of(orbit, columns, is_parallel=f.source is None)
+    return shares.arc.steps[:, None] * shares.of(orbit.angles, columns.fan)
 
 
 def test_the_ramp_is_the_modulus_of_the_frequency() -> None:
