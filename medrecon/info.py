@@ -9,11 +9,12 @@ from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.geometry import Cartesian
 from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
+from medrecon.io.ct_pd import is_ct_pd
 from medrecon.io.read import read_image, read_study
 from medrecon.physics.placement import check_field
 from medrecon.physics.shadow import check_water, truncation
 from medrecon.protocol import Protocol
-from medrecon.scanner import grid_of, kind_of
+from medrecon.scanner import grid_of, kind_of, water_of
 from medrecon.study import Study
 from medrecon.volume import Volume
 
@@ -41,7 +42,8 @@ def look(path: Path, series_number: int | None = None) -> Study | Volume:
         try:
             return read_image(path, series_number=series_number)[0]
         except UnreadableError as not_an_image:
-            raise (not_an_image if path.is_dir() else not_a_study) from None
+            folder_of_images = path.is_dir() and not is_ct_pd(path)
+            raise (not_an_image if folder_of_images else not_a_study) from None
 
 
 def describe(found: Study | Volume) -> dict[str, Any]:
@@ -115,4 +117,4 @@ def check_study(study: Study, protocol: Protocol) -> None:
     grid = grid_of(protocol)
     if grid is not None:
         check_field(study.geometry, grid)
-    check_water(study.measurements, study.geometry, protocol.mu_water_per_mm)
+    check_water(study.measurements, study.geometry, water_of(study, protocol))

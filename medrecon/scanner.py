@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from medrecon.errors import InconsistentError
 from medrecon.geometry import (
     Cartesian,
     ConeBeam,
@@ -29,6 +30,10 @@ from medrecon.protocol import (
     VectorsScan,
 )
 from medrecon.protocol.scans import Arc, Columns, Divergent, FocalSpot, Rows
+from medrecon.study import Study
+
+_WATER_FACTOR = 2.0
+"""Water values further apart than this belong to no two tubes, but to two units."""
 
 
 def scanner(scan: CTScan) -> CTGeometry:
@@ -69,6 +74,25 @@ def grid_of(protocol: Protocol) -> Grid | None:
         return None
     settings = protocol.grid
     return Grid.centred(settings.shape, settings.spacing_mm, settings.center_mm)
+
+
+def water_of(study: Study, protocol: Protocol) -> float:
+    """Return water's attenuation in 1/mm: what the scanner states, else what the protocol says.
+
+    Raises
+    ------
+    InconsistentError
+        If both say it and they differ by so much that one is in another unit.
+    """
+    stated, expected = study.mu_water, protocol.mu_water_per_mm
+    if stated is None:
+        return expected
+    if not expected / _WATER_FACTOR < stated < expected * _WATER_FACTOR:
+        raise InconsistentError(
+            f"The scan states {stated:g} per mm for water, protocol {protocol.name} "
+            f"{expected:g}; one of them is in another unit (1 per cm = 0.1 per mm)."
+        )
+    return stated
 
 
 def kind_of(geometry: CTGeometry | Cartesian) -> str:

@@ -1,11 +1,14 @@
 """Protocol files: read strictly, refused in one sentence that names the place and the way out."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from medrecon.errors import ProtocolError, UsageError
 from medrecon.protocol import METHODS, Baseline, Protocol
 from medrecon.protocol_files import load_protocol, shipped_protocols
+from medrecon.scanner import grid_of, kind_of, scanner
 from medrecon.yaml_loader import MAX_BYTES, load_yaml
 
 MINIMAL = """\
@@ -320,3 +323,110 @@ def test_an_unknown_protocol_names_the_nearest_shipped_one():
 def test_a_priors_folder_is_meant_relative_to_the_protocol_file(write, tmp_path):
     path = write(MINIMAL.replace("name: ct\n", "name: ../weights/mine\n"))
     assert load_protocol(path).prior.name == str(tmp_path.parent / "weights" / "mine")
+
+
+# --- CT scanners and what belongs to them -------------------------------------------------------
+
+HELIX = (
+    MINIMAL.replace("kind: cone", "kind: helical")
+    .replace("views: 8", "pitch_mm: 4\n  turns: 2.5\n  views_per_turn: 8")
+    .replace("method: fdk", "method: helical")
+    .replace("start: fdk", "start: helical")
+)
+VECTORS = """\
+schema_version: 1
+name: arm
+title: A C-arm
+modality: CT
+acquisition:
+  kind: vectors
+  matrices_file: MATRICES
+  source_to_detector_mm: 1200
+  columns: 16
+  rows: 8
+grid:
+  shape: [4, 8, 8]
+  spacing_mm: [1, 1, 1]
+baselines:
+  - method: fdk
+"""
+
+
+def test_a_helix_has_pitch_turns_and_a_flying_focal_spot(write):
+    path = write(HELIX)
+    protocol = load_protocol(
+        path,
+        [
+            "acquisition.detector_radius_mm=150",
+            "acquisition.focal_spot_mm=[[0.5, 0, 0.3], [-0.5, 0, -0.3]]",
+        ],
+    )
+    geometry = scanner(protocol.acquisition)
+    assert kind_of(geometry) == "helical"
+    assert geometry.views == 20
+    assert geometry.detector_radius == 150
+    assert geometry.heights[8] - geometry.heights[0] == pytest.approx(4)
+    assert geometry.heights[0] == pytest.approx(-geometry.heights[-1])
+    assert geometry.focal_shifts[:3] == ((0.5, 0, 0.3), (-0.5, 0, -0.3), (0.5, 0, 0.3))
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.startswith("ct_")])
+def test_a_shipped_scanner_is_of_its_kind_and_draws_itself(name):
+    protocol = load_protocol(name)
+    geometry = scanner(protocol.acquisition)
+    assert kind_of(geometry) == protocol.acquisition.kind
+    figure = geometry[:: max(1, geometry.views // 40)].plot(grid_of(protocol))
+    top, side = figure.axes
+    assert "x, mm" in top.get_xlabel()
+    assert "z, mm" in side.get_ylabel()
+    assert top.yaxis_inverted()
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("acquisition.pitch_mm=0", "0 mm is no helix"),
+        ("acquisition.turns=1e6", "more than a million views"),
+        ("acquisition.views=8", "unknown key where kind is helical"),
+        ("acquisition.detector_radius_mm=60", "must exceed half of source_to_detector_mm"),
+        ("acquisition.column_spacing_mm=40", "degrees around its centre"),
+        ("acquisition.focal_spot_mm=[[1, 2]]", "expected more than 2 items"),
+        ("baselines=[{method: fdk}]", "fdk is not for helical, use helical"),
+        ("rings={width: 8}", "rings.width: 8 has no middle"),
+        ("beam_hardening={coefficients: [], limit: 8}", "at least 1 item"),
+        ("beam_hardening={coefficients: [1]}", "limit: is missing"),
+        ("counts={low_counts: drop}", "'exclude', 'clamp' or 'debias'"),
+        ("file={images: /data}", "only a path inside the input"),
+        ("file={flats: ../flats}", "only a path inside the input"),
+        ("file={images: views}", "counts need a folder of flats"),
+        ("file={flats: f, axes: [views, rows, rows]}", "once each"),
+        ("backend=leap", "'native', 'matrix', 'triton' or 'astra'"),
+    ],
+)
+def test_ct_settings_that_make_no_sense_are_refused(write, override, reason):
+    message = refusal(
+        write(HELIX.replace("  kind: helical", "  kind: helical\n  detector_radius_mm: 150")),
+        override,
+    )
+    assert reason in message
+
+
+def test_corrections_are_for_ct_only():
+    assert "is for CT" in refusal("mr_poisson", "rings={}")
+
+
+def test_matrices_are_meant_relative_to_the_protocol_file(write, tmp_path):
+    path = write(VECTORS.replace("MATRICES", "arm/p.txt"))
+    protocol = load_protocol(path)
+    assert protocol.acquisition.matrices_file == str(tmp_path / "arm" / "p.txt")
+    assert "arm" not in protocol.model_dump(mode="json")["acquisition"]["matrices_file"]
+    assert Path(load_protocol("ct_c_arm").acquisition.matrices_file).is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["/data/p.txt", "https://example.org/p.txt", "~/p.txt", "$HOME/p.txt", "'C:\\p.txt'"]
+)
+def test_matrices_from_elsewhere_are_refused(write, name):
+    message = refusal(write(VECTORS.replace("MATRICES", name)))
+    assert message.startswith("my.yaml line 7:3: acquisition.matrices_file: ")
+    assert "are not followed" in message

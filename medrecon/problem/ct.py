@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from medrecon.analytic import analytic, method_for
+from medrecon.analytic.fbp import fbp
+from medrecon.analytic.fdk import fdk
+from medrecon.analytic.helical import helical
 from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
 from medrecon.geometry import Cartesian, CTGeometry
@@ -23,17 +25,15 @@ from medrecon.problem.corrections import corrected
 from medrecon.problem.problem import Problem
 from medrecon.problem.views import Views, iterative
 from medrecon.protocol import METHODS, Protocol
-from medrecon.scanner import grid_of, kind_of
+from medrecon.scanner import grid_of, kind_of, water_of
 from medrecon.study import Study
 from medrecon.units import hu_to_per_mm, per_mm_to_hu
 from medrecon.volume import Unit, Volume
 
 DEFAULT_WINDOW_HU = (-1000.0, 1600.0)
-ANALYTIC = ("fbp", "fdk", "helical")
+ANALYTIC: dict[str, Callable[..., Tensor]] = {"fbp": fbp, "fdk": fdk, "helical": helical}
 _TV_STEPS = 8
 """Steps of conjugate gradients in one iteration of total variation, about."""
-_WATER_FACTOR = 2.0
-"""Water values further apart than this belong to no two tubes, but to two units."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +104,6 @@ def ct_problem(
     )
 
 
-def water_of(study: Study, protocol: Protocol) -> float:
-    """Return water's attenuation in 1/mm: what the scanner states, else what the protocol says.
-
-    Raises
-    ------
-    InconsistentError
-        If both say it and they differ by so much that one is in another unit.
-    """
-    stated, expected = study.mu_water, protocol.mu_water_per_mm
-    if stated is None:
-        return expected
-    if not expected / _WATER_FACTOR < stated < expected * _WATER_FACTOR:
-        raise InconsistentError(
-            f"The scan states {stated:g} per mm for water, protocol {protocol.name} "
-            f"{expected:g}; one of them is in another unit (1 per cm = 0.1 per mm)."
-        )
-    return stated
-
-
 def _direct(
     y: Tensor, geometry: CTGeometry, grid: Grid, protocol: Protocol, unit: Scale
 ) -> dict[str, Callable[[], Tensor]]:
@@ -130,13 +111,8 @@ def _direct(
     filters: dict[str, str] = {baseline.method: baseline.filter for baseline in protocol.baselines}
 
     def reconstruct(name: str) -> Tensor:
-        fitting = method_for(geometry)
-        if name != fitting:
-            raise InconsistentError(
-                f"The views of this scan lie on a path for {fitting}, not {name}; name that method."
-            )
         window = filters.get(name, "ramlak").replace("_", "-")
-        return unit.normalised(analytic(y, geometry, grid, window))
+        return unit.normalised(ANALYTIC[name](y, geometry, grid, window))
 
     names = [name for name in METHODS[kind_of(geometry)] if name in ANALYTIC]
     return {name: partial(reconstruct, name) for name in names}
