@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ FAN = FanBeam(
 )
 ARC = replace(FAN, detector_radius=65.0)
 FLATTER = replace(FAN, detector_radius=90.0)
-COARSE = {"columns": 4, "column_spacing": 5.1}
+COARSE: dict[str, Any] = {"columns": 4, "column_spacing": 5.1}
 FULL_TURN = replace(FAN, angles=equiangular(8, start=0.2))
 HALF_TURN = replace(PARALLEL, angles=equiangular(6, arc=math.pi, start=-0.3))
 CLOCKWISE = replace(ARC, angles=tuple(-a for a in equiangular(12)))
