@@ -85,11 +85,11 @@ def numbers(header: Dataset, attribute: Attribute, file: Path, count: int) -> ND
         if isinstance(value, bytes):
             values = np.frombuffer(value, "<f4" if attribute.kind == "float" else "<u2")
         else:
-            values = np.array(value, np.float64).reshape(-1)
+            values = np.array([] if value is None else value, np.float64).reshape(-1)
     except (TypeError, ValueError):
         values = np.zeros(0)
     if values.size != count:
-        size = f"{len(value)} bytes" if isinstance(value, bytes) else "other values"
+        size = f"{len(value)} bytes" if isinstance(value, bytes) else f"{values.size} values"
         raise UnreadableError(
             f"{file}: {attribute} holds {size} where {count} little-endian "
             f"{attribute.kind}(s) are expected."

@@ -98,10 +98,13 @@ def read_image(
     InconsistentError
         If it is not one regular volume.
     """
+    from medrecon.io.ct_pd import is_ct_pd
     from medrecon.io.dicom_read import is_dicom, read_dicom_series
     from medrecon.io.nifti import is_nifti, read_nifti
 
     if path.is_dir() or is_dicom(path):
+        if is_ct_pd(path):
+            raise UnreadableError(f"{path} holds CT projections (DICOM-CT-PD), not an image.")
         return read_dicom_series(path, series_number=series_number)
     if is_nifti(path) or path.name.endswith((".nii", ".nii.gz")):
         return read_nifti(path, unit=unit), Identity()

@@ -113,6 +113,15 @@ def through(starts: Array, ends: Array, shift: tuple[float, float, float] = (0, 
     return total
 
 
+def density(points: Array) -> Array:
+    """Attenuation of the Gaussians at points of the patient's LPS, 1/mm."""
+    parts = (
+        mu * np.exp(-((points - np.array(center)) ** 2).sum(-1) / (2 * deviation**2))
+        for center, deviation, mu in BLOBS
+    )
+    return np.asarray(sum(parts))
+
+
 def write_scan(
     folder: Path,
     scan: PdScan | None = None,

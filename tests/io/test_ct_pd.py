@@ -10,12 +10,16 @@ import numpy as np
 import pydicom
 import pytest
 
+from medrecon.analytic import analytic
 from medrecon.errors import InconsistentError, ResourceError, UnreadableError
 from medrecon.geometry import ConeBeam
+from medrecon.grid import Grid
+from medrecon.info import describe, look
 from medrecon.io.ct_pd import is_ct_pd, read_ct_pd
-from medrecon.io.read import read_study
+from medrecon.io.read import read_image, read_study
 from medrecon.study import Study
-from tests.io.ct_pd_files import FFS_XYZ, PATIENT, PdScan, private, through, write_scan
+from tests.io.ct_pd_files import FFS_XYZ, PATIENT, PdScan, density, private, through, write_scan
+from tests.io.test_damaged import damaged_often
 
 SMALL = PdScan(views=12, rows=2, columns=6, column_spacing=30.0, central=(3.4, 1.75))
 HALF_UNIT = 6.1036087586e-5 / 2 + 2e-6
@@ -91,6 +95,35 @@ def test_the_deflection_is_felt(tmp_path: Path):
     still = replace(study, geometry=replace(study.geometry, focal_shifts=()))
     with pytest.raises(AssertionError, match="Mismatched elements"):
         assert_sees_the_object_where_it_is(still)
+
+
+def test_a_helix_with_flying_spot_is_reconstructed_where_the_object_is(tmp_path: Path):
+    scan = PdScan(
+        views=420,
+        per_turn=120,
+        rows=16,
+        columns=64,
+        row_spacing=5.0,
+        column_spacing=7.0,
+        central=(33.125, 8.25),
+        z_start=-85.0,
+        feed=32.0,
+        mode="FFSXYZ",
+        shifts=tuple(FFS_XYZ),
+    )
+    study = read_ct_pd(write_scan(tmp_path / "s", scan))
+    place = np.array(study.isocenter)
+    grid = Grid.centred((12, 40, 40), (4.0, 4.0, 4.0), (0.0, 0.0, 30.0 - place[2]))
+    assert isinstance(study.geometry, ConeBeam)
+    volume = analytic(study.measurements, study.geometry, grid).numpy()[2:-2]
+    z, y, x = np.mgrid[2:10, :40, :40]
+    points = 4.0 * np.stack([x, y, z], -1) + np.array(grid.origin) + place
+    truth = density(points)
+    assert np.abs(volume - truth).max() < 0.12 * truth.max()
+    right = np.corrcoef(volume.ravel(), truth.ravel())[0, 1]
+    assert right > 0.998
+    for axis in range(3):
+        assert np.corrcoef(np.flip(volume, axis).ravel(), truth.ravel())[0, 1] < 0.98
 
 
 @pytest.mark.parametrize("explicit", [False, True])
@@ -169,6 +202,14 @@ def test_folders_and_files_are_recognised(tmp_path: Path):
     assert is_ct_pd(path)
     assert is_ct_pd(path / "00000.dcm")
     assert read_study(path).measurements.shape == (12, 2, 6)
+    facts = describe(look(path))
+    assert facts["shape"] == [12, 2, 6]
+    assert "Canary" not in repr(facts)
+    broken = write_scan(tmp_path / "b", SMALL, set_bytes(0x70311003, b""))
+    with pytest.raises(UnreadableError, match=r"\(7031,1003\)"):
+        look(broken)
+    with pytest.raises(UnreadableError, match="not an image"):
+        read_image(path)
     with pytest.raises(UnreadableError, match="give the folder"):
         read_study(path / "00000.dcm")
     (tmp_path / "empty").mkdir()
@@ -291,3 +332,10 @@ def test_big_endian_compressed_and_too_large_series_are_refused(tmp_path: Path):
     big.save_as(path / "00000.dcm", enforce_file_format=True)
     with pytest.raises(UnreadableError, match="big-endian"):
         read_ct_pd(path)
+
+
+def test_damage_is_answered_by_one_known_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    path = write_scan(tmp_path / "s", replace(SMALL, views=3))
+    damaged_often(path / "00001.dcm", lambda file: read_ct_pd(file.parent), capfd, 150)
