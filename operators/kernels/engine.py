@@ -114,7 +114,7 @@ def run(kernel: Kernel, source: Tensor, *tables: Array, shape: tuple[int, ...]) 
     ResourceError
         If Triton is asked for and cannot run here.
     """
-    if engine(source) == "numba":
+    if engine(source) == "numba" or (_CHOSEN.get() is None and not has_twin(kernel)):
         array = to_array(source)
         target = empty(shape, array)
         launch(kernel, array, *tables, target)
@@ -129,6 +129,13 @@ def run(kernel: Kernel, source: Tensor, *tables: Array, shape: tuple[int, ...]) 
     with torch.cuda.device(values.device) if values.is_cuda else nullcontext():
         twin(kernel, values.device)(values, *tables, result)
     return result
+
+
+@cache
+def has_twin(kernel: Kernel) -> bool:
+    """Whether there is a Triton module for the kernel's; others go through the host."""
+    package, _, leaf = kernel.__module__.rpartition(".")
+    return importlib.util.find_spec(f"{package}.triton_{leaf}") is not None
 
 
 def twin(kernel: Kernel, device: torch.device) -> Kernel:
