@@ -121,7 +121,7 @@ def sparse_bytes(grid: Grid, geometry: SliceGeometry, model: Model | None = None
     ...     column_spacing=1.43,
     ... )
     >>> round(sparse_bytes(Grid.centred((32, 512, 512), (1, 1, 1)), scanner) / 1e9, 1)
-    0.6
+    0.9
     """
     model = model or model_for(grid, geometry)
     first = geometry[: turns(grid, geometry).views]
