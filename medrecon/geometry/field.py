@@ -73,7 +73,8 @@ def _past_axis(frame: Frames, row: float, column: float) -> tuple[Array, Array]:
     nearest = points[:, :2] + along[:, None] * flat
     climb = directions[:, 2] / np.linalg.norm(directions[:, :2], axis=1)
     u = frame.u[:, :2] / np.linalg.norm(frame.u[:, :2], axis=1, keepdims=True)
-    return (nearest * u).sum(1), points[:, 2] + along * climb
+    distance = np.copysign(np.linalg.norm(nearest, axis=1), (nearest * u).sum(1))
+    return distance, points[:, 2] + along * climb
 
 
 def _column_of_axis(frame: Frames) -> float:

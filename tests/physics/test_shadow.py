@@ -43,7 +43,7 @@ def test_73_an_object_wider_than_the_detector_is_told():
     narrow = FanBeam(angles=equiangular(90), **(FAN | {"columns": 150}))
     found = truncation(measured(narrow), narrow)
     assert min(found.left, found.right) > 0.5
-    assert "wider than the field of view (radius 65.5 mm)" in found.remark
+    assert "wider than the field of view (radius 66.1 mm)" in found.remark
     assert mean_attenuation(measured(narrow), narrow) is None
 
 
