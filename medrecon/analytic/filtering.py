@@ -129,9 +129,10 @@ def _change_of_variable(f: Frames, orbit: Orbit, columns: Columns) -> Array:
 def climbs(f: Frames, at: Array) -> Array:
     """Rise along z of rays per mm in the plane, ``(views, rows, columns)``, of axial scans."""
     height = f.foot[:, 2, None] + (np.arange(f.rows) - f.r0[:, None]) * f.v[:, 2:]
-    if f.source is None:
+    if f.source is not None:
+        height = height - f.source[:, 2, None]
+    if f.source is None or not height.any():
         return np.zeros((*height.shape, 1))
-    height = height - f.source[:, 2, None]
     return np.asarray(height[:, :, None] / cell_distances(f, at)[:, None, :])
 
 
