@@ -73,7 +73,7 @@ def extrapolated(measurements: Tensor, geometry: G, columns: int) -> tuple[Tenso
 
 
 def _beyond(rows: Tensor, columns: int) -> Tensor:
-    """What follows the end of rows: ``max(0, 2 y_n - y_(n-k)) cos(pi k / 2m)^2``."""
+    """Carry on the end of rows: ``max(0, 2 y_n - y_(n-k)) cos(pi k / 2m)^2``."""
     k = torch.arange(1, columns + 1)
     fade = (torch.cos(math.pi / 2 * k / (columns + 1)) ** 2).to(rows)
     inner = rows[..., (rows.shape[-1] - 1 - k).clamp(min=0).to(rows.device)]
