@@ -54,6 +54,7 @@ def check_scan(grid: Grid, geometry: CTGeometry) -> None:
         )
     if f.is_curved:
         _check_inside(f)
+        tangents(geometry)
 
 
 def _least_depth(grid: Grid, f: Frames) -> Array:

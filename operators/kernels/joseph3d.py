@@ -27,15 +27,17 @@ from medrecon.operators.kernels.compile import empty, inner, kernel, launch, pra
 
 Array = NDArray[Any]
 
+FLAT = 1e-30  # a slope that does not leave its plane of voxels
 PLANES = 8  # that a thread serves at a time: their sums do not wait for each other
 
 
 @inner
 def clip(p0: float, dp: float, n: int, first: float, last: float) -> Any:
     """Part of ``first..last`` with ``-1 < p0 + dp q < n``, where linear weights do not vanish."""
-    if dp == 0.0:
+    if abs(dp) < FLAT:
         return (first, last) if -1.0 < p0 < n else (0.0, -1.0)
-    a, b = (-1.0 - p0) / dp, (n - p0) / dp
+    inverse = 1.0 / dp
+    a, b = (-1.0 - p0) * inverse, (n - p0) * inverse
     # Rounded as floats: a ray along a plane meets its border beyond any integer.
     return max(first, np.ceil(min(a, b))), min(last, np.floor(max(a, b)))
 
@@ -61,9 +63,9 @@ def crossing(
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0
     path = math.sqrt((dx * spacing[0]) ** 2 + (dy * spacing[1]) ** 2 + (dz * spacing[2]) ** 2)
     i, j, k = order[0], order[1], order[2]
-    d = lines[v, c, 3 + i] + steps[v, 3 + i] * r
-    db = (lines[v, c, 3 + j] + steps[v, 3 + j] * r) / d
-    dc = (lines[v, c, 3 + k] + steps[v, 3 + k] * r) / d
+    inverse = 1.0 / (lines[v, c, 3 + i] + steps[v, 3 + i] * r)
+    db = (lines[v, c, 3 + j] + steps[v, 3 + j] * r) * inverse
+    dc = (lines[v, c, 3 + k] + steps[v, 3 + k] * r) * inverse
     q = lines[v, c, i] + steps[v, i] * r
     b0 = lines[v, c, j] + steps[v, j] * r - q * db
     c0 = lines[v, c, k] + steps[v, k] * r - q * dc
@@ -71,7 +73,7 @@ def crossing(
     first, last = clip(c0, dc, shape[k], first, last)
     if first > last:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0
-    return b0, db, c0, dc, path / abs(d), first, last
+    return b0, db, c0, dc, path * abs(inverse), first, last
 
 
 @kernel

@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medrecon.geometry import ConeBeam, CTGeometry
+from medrecon.errors import InconsistentError
+from medrecon.geometry import ConeBeam, ConeVectors, CTGeometry
+from medrecon.grid import Grid
+from medrecon.operators.cone import ConeProjector
 from medrecon.operators.ct import projector
 from medrecon.operators.general import RayProjector
 from tests.contracts import CHECKS, Check, distance, name, random
@@ -78,3 +81,43 @@ def test_a_beam_that_misses_the_volume_measures_nothing(geometry: CTGeometry) ->
     aside = replace(CONE, column_offset=300.0)
     A = projector(SHIFTED, aside)
     assert not A(torch.ones(A.domain.shape)).any()
+
+
+@pytest.mark.parametrize(
+    ("scanner", "sentence"),
+    [
+        (CONE.vectors().translated((0.0, 0.0, 3.0)), r"view 1 the source stands 40\.0 mm"),
+        (CONE.vectors().rotated((1.0, 0.0, 0.0), 1.2), "behind it"),
+        (CONE.flying([(0.0, -15.0, 0.0)]), r"source stands 25\.0 mm from the axis"),
+    ],
+    ids=["circle", "tilted", "deflected"],
+)
+def test_a_grid_that_reaches_a_source_is_refused_with_the_numbers(
+    scanner: CTGeometry, sentence: str
+) -> None:
+    wide = Grid.centred((60, 60, 60), (1.0, 1.0, 1.0))
+    with pytest.raises(InconsistentError, match=sentence):
+        projector(wide, scanner)
+
+
+def test_a_cylinder_that_turns_its_back_is_refused() -> None:
+    sources = tuple((0.0, -100.0, float(z)) for z in range(2))
+    scanner = ConeVectors(
+        sources=sources,
+        detectors=tuple((0.0, 60.0, z) for _, _, z in sources),
+        column_steps=((1.0, 0.0, 0.0),) * 2,
+        row_steps=((0.0, 0.0, 1.0),) * 2,
+        rows=3,
+        columns=5,
+        detector_radius=50.0,  # its circle ends 40 mm before the source
+    )
+    with pytest.raises(InconsistentError, match="outside of its radius"):
+        projector(CENTRED, scanner)
+    far_round = replace(scanner, detector_radius=150.0, columns=500)
+    with pytest.raises(InconsistentError, match="bends out of the source's sight"):
+        projector(CENTRED, far_round)
+
+
+def test_a_tilted_detector_has_no_footprints() -> None:
+    with pytest.raises(InconsistentError, match="RayProjector"):
+        ConeProjector(SHIFTED, CONE.vectors().rotated((1.0, 0.0, 0.0), 0.2))
