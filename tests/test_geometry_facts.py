@@ -1,6 +1,7 @@
 """What a geometry says of itself: field of view, numbers for people, and its picture."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from medrecon.geometry.field import field_of_view
 from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 
-PANEL = dict(
+PANEL: dict[str, Any] = dict(
     source_to_axis=1000.0, source_to_detector=1500.0, rows=20, row_spacing=6.0,
     columns=50, column_spacing=6.0,
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -179,6 +180,19 @@ def error_of(volume, reference):
     return float((volume.data[inner] - reference[inner]).square().mean().sqrt())
 
 
+def stands_upright(folder, volume):
+    """Whether each file says for itself that its rows run to the left and its columns back.
+
+    And whether its first voxel lies where ours does, slice by slice from the feet to the head.
+    """
+    heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in folder.glob("*.dcm")]
+    heads.sort(key=lambda head: head.InstanceNumber)
+    corners = [[float(v) for v in head.ImagePositionPatient] for head in heads]
+    ours = [volume.grid.affine @ [z, 0, 0, 1] for z in range(volume.grid.shape[0])]
+    np.testing.assert_allclose(corners, np.array(ours)[:, :3], atol=1e-3)
+    return all(list(head.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0] for head in heads)
+
+
 @pytest.mark.parametrize(("name", "bound"), [(name, BOUND[name]) for name in SMALL])
 def test_a_protocols_dicom_shows_the_body_where_it_is(name, bound, tmp_path):
     protocol = small(name, tmp_path)
@@ -195,6 +209,7 @@ def test_a_protocols_dicom_shows_the_body_where_it_is(name, bound, tmp_path):
     truth = Volume(study.reference, result.volume.grid, Unit.HU)
 
     assert identity.simulated
+    assert stands_upright(tmp_path / "dicom", volume)
     assert volume.unit is Unit.HU
     np.testing.assert_allclose(volume.grid.center, truth.grid.center, atol=1e-3)
     np.testing.assert_allclose(volume.grid.affine, truth.grid.affine, atol=1e-3)
