@@ -151,7 +151,7 @@ def test_a_box_of_ones_measures_the_length_of_the_ray_in_it() -> None:
 
 
 def test_single_precision_holds_over_many_rows_and_slices() -> None:
-    """Prefix sums cost an entry its number times half a unit in the last place, but do not drift."""
+    """Prefix sums cost an entry its number times half a last digit, but do not drift."""
     n, rounding = 1600, 3e-8
     grid = Grid.centred((1500, 6, 6), (0.2, 0.2, 0.2))
     scanner = ConeBeam(
