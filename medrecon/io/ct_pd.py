@@ -30,13 +30,13 @@ from medrecon.errors import InconsistentError, MedreconError, ResourceError, Unr
 from medrecon.geometry import ConeBeam
 from medrecon.geometry.base import Vector, vector
 from medrecon.io import ct_pd_tags as tags
+from medrecon.io.ct_pd_order import check_heights, check_turn, common_detector
 from medrecon.io.ct_pd_view import Detector, View, has_view, projection_of, view_of
 from medrecon.io.dicom_read import BROKEN, MAX_BYTES, discreet, identity_of, is_dicom, read_header
 from medrecon.io.plausible import check_ct_study
 from medrecon.study import Identity, Study
 
 _MAX_FILES = 500_000
-_STILL = 0.05  # mm; positions are rounded to hundredths
 _SAME_RADIUS = 0.01  # mm
 
 
@@ -115,10 +115,10 @@ def is_ct_pd(path: Path) -> bool:
 
 def _read(path: Path, missing_views: int, max_bytes: int) -> tuple[Study, list[str]]:
     views, identity = _views(path)
-    detector = _common_detector(views, path)
+    detector = common_detector(views, path)
     views = sorted(views, key=lambda view: view.instance)
-    turned = _check_turn(views, missing_views, path)
-    _check_heights(views, path)
+    turned = check_turn(views, missing_views, path)
+    check_heights(views, path)
     photons = _photons(views)
     _check_memory(len(views), detector, photons is not None, path, max_bytes)
     pose, along, remarks = _pose(detector, path)
@@ -155,62 +155,6 @@ def _views(path: Path) -> tuple[list[View], Identity]:
             "views; give the folder of one."
         )
     return views, identity
-
-
-def _common_detector(views: list[View], path: Path) -> Detector:
-    detector = views[0].detector
-    for name in Detector.__dataclass_fields__:
-        other = sum(getattr(v.detector, name) != getattr(detector, name) for v in views)
-        if other:
-            raise InconsistentError(
-                f"{path}: {other} of {len(views)} views differ from the first in their {name}; "
-                "they are not of one scan."
-            )
-    return detector
-
-
-def _check_turn(views: list[View], missing_views: int, path: Path) -> NDArray[np.float64]:
-    """Angles without their jumps by full turns, once no view is repeated or lacks."""
-    numbers = np.array([view.instance for view in views])
-    angles = np.unwrap([view.angle for view in views])
-    repeated = int((np.diff(numbers) == 0).sum())
-    steps = np.diff(angles)
-    if repeated or not len(steps):
-        if repeated:
-            raise InconsistentError(f"{path}: {repeated} views repeat an InstanceNumber.")
-        return angles
-    usual = float(np.median(steps))
-    still = int((np.abs(steps) < 0.25 * abs(usual)).sum())
-    back = int((steps * np.sign(usual) < -0.25 * abs(usual)).sum())
-    if usual == 0 or still or back:
-        raise InconsistentError(
-            f"{path}: {max(still, back, int(usual == 0))} views repeat an angle or turn back; "
-            "is the series of one scan, and complete?"
-        )
-    lacking = max(_gaps(steps), _gaps(np.diff(numbers).astype(np.float64)))
-    if lacking > missing_views:
-        raise InconsistentError(
-            f"{path}: {lacking} of {len(views) + lacking} views are missing; get them, or allow "
-            f"{lacking} missing views."
-        )
-    return angles
-
-
-def _gaps(steps: NDArray[np.float64]) -> int:
-    """How many steps lack in a sequence that should have one size."""
-    ratio = np.abs(steps / np.median(steps))
-    return int((np.round(ratio[ratio > 1.5]) - 1).sum())
-
-
-def _check_heights(views: list[View], path: Path) -> None:
-    heights = np.array([view.height for view in views])
-    steps = np.diff(heights) * (np.sign(heights[-1] - heights[0]) or 1.0)
-    back = int((steps < -_STILL).sum())
-    if back:
-        raise InconsistentError(
-            f"{path}: the table turns back in {back} of {len(views)} views ({tags.HEIGHT} has to "
-            "grow or fall throughout)."
-        )
 
 
 def _photons(views: list[View]) -> NDArray[np.float32] | None:
