@@ -36,6 +36,7 @@ class Views:
         Line integrals.
     quanta
         Detected quanta of every measurement, 0 where nothing was measured; ``None``: not known.
+        With electronic noise, or after a correction, those that would be as certain.
     """
 
     grid: Grid
