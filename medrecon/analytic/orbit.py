@@ -72,11 +72,13 @@ class Orbit:
         Array
             ``(views, *broadcast(row, column))``, growing along ``across``.
         """
-        starts, directions = f.rays(row, column)
+        cells = f.cells(row, column)
+        ahead = [1] * (cells.ndim - 2)
+        away = cells - (self.center if f.source is None else f.source.reshape(-1, *ahead, 3))
+        side = np.einsum("v...k,vk->v...", away, self.across)
         if f.source is None:
-            return np.asarray(np.einsum("v...k,vk->v...", starts - self.center, self.across))
-        side = np.einsum("v...k,vk->v...", directions, self.across)
-        return np.asarray(np.arctan2(side, np.einsum("v...k,vk->v...", directions, self.towards)))
+            return np.asarray(side)
+        return np.asarray(np.arctan2(side, np.einsum("v...k,vk->v...", away, self.towards)))
 
 
 def orbit_of(geometry: CTGeometry) -> Orbit:
