@@ -61,7 +61,8 @@ def _path(geometry: CTGeometry) -> dict[str, Any]:
     return {
         "first_angle_deg": round(math.degrees(angles[0]), 4),
         "last_angle_deg": round(math.degrees(angles[-1]), 4),
-        "source_to_axis_mm": [round(float(radius.min()), 3), round(float(radius.max()), 3)],
+        "source_to_axis_least_mm": round(float(radius.min()), 3),
+        "source_to_axis_most_mm": round(float(radius.max()), 3),
     }
 
 
@@ -100,5 +101,6 @@ def _field(geometry: CTGeometry) -> dict[str, Any]:
     if field.radius_of_both_sides < 0.99 * field.radius:
         facts["seen_by_both_sides_mm"] = round(field.radius_of_both_sides, 3)
     if not isinstance(geometry, SliceGeometry):
-        facts["field_of_view_z_mm"] = [round(field.low, 3), round(field.high, 3)]
+        facts["field_of_view_from_z_mm"] = round(field.low, 3)
+        facts["field_of_view_to_z_mm"] = round(field.high, 3)
     return facts

@@ -74,7 +74,8 @@ def test_facts_of_a_helix_are_those_it_was_made_of():
 def test_facts_of_vectors_tell_the_sources_path():
     facts = geometry_facts(CIRCLE.vectors().translated((3.0, 0.0, 0.0)))
     assert facts["kind"] == "vectors"
-    assert facts["source_to_axis_mm"] == pytest.approx([997, 1003], abs=0.5)
+    assert facts["source_to_axis_least_mm"] == pytest.approx(997, abs=0.5)
+    assert facts["source_to_axis_most_mm"] == pytest.approx(1003, abs=0.5)
     assert facts["first_angle_deg"] == pytest.approx(0, abs=0.5)
 
 

@@ -166,7 +166,8 @@ def test_an_earlier_output_is_kept_unless_it_is_said_otherwise(call, ellipsoid, 
         (MR, "is for MR"),
         (CT.replace("kind: cone", "kind: fan").replace("  rows: 12\n  row_spacing_mm: 6\n", "")
          .replace("fdk", "fbp"), "is for fan data"),
-        (CT.replace("spacing_mm: [4, 6, 6]", "spacing_mm: [4, 60, 60]"), "source passes through the volume"),
+        (CT.replace("spacing_mm: [4, 6, 6]", "spacing_mm: [4, 60, 60]"),
+         "source passes through the volume"),
     ],
 )  # fmt: skip
 def test_measurements_that_do_not_fit_are_five(call, ellipsoid, tmp_path, capsys, other, reason):
