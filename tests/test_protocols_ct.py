@@ -96,12 +96,12 @@ SMALL = {
 BOUND = {
     "ct_helical": 56.0,
     "ct_half_fan_cbct": 45.0,
-    "ct_short_scan_cbct": 50.0,
-    "ct_micro": 52.0,
-    "ct_c_arm": 50.0,
+    "ct_short_scan_cbct": 46.0,
+    "ct_micro": 25.0,
+    "ct_c_arm": 48.0,
     "ct_cone_sparse": 50.0,
     "ct_fan_limited_angle": 145.0,  # 90 degrees of 180: a limit that no method of ours lifts
-    "ct_parallel_dxchange": 60.0,
+    "ct_parallel_dxchange": 42.0,
 }
 
 
