@@ -5,8 +5,8 @@ transpose.  They are those of the kernels that compute them on the fly, rounded 
 precision, so the results are the same.  Of a scan that repeats itself in quarter turns
 (:mod:`medrecon.operators.turns`) only the first turn is stored.
 
-Whether it pays is a matter of slices: the weights of a few slices cost more than their products,
-those of many slices next to nothing, while a matrix has to be read from memory every time.
+Whether it pays is a matter of slices (:func:`pays`): the weights of a few cost more than their
+products, those of many next to nothing, while a matrix has to be read from memory every time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from medrecon.operators.turns import turns
 
 Array = NDArray[Any]
 
-WORTH = 100  # applications that take as long as the matrix
+WORTH = 400  # applications to a slice in which a matrix saves what it took to compute
+MOST = 4  # slices
 
 
 def sparse_projector(
@@ -88,10 +89,10 @@ def sparse_projector(
 def pays(grid: Grid, geometry: SliceGeometry, applications: int) -> bool:
     """Whether keeping the matrix saves time on the CPU, all in all.
 
-    It does for a single slice whose scan repeats itself in quarter turns, where it saves about a
-    third of the time, from about a hundred applications on, as long as it takes less than half of
-    the free memory.  From four slices on the weights cost less than reading them
-    (docs/benchmarks.md has the figures).
+    It does for one to four slices whose scan repeats itself in quarter turns: there it saves a
+    fifth to a third of the time, and computing it takes as long as some 400 applications to one
+    slice.  It has to take less than half of the free memory.  For more slices, working out the
+    weights costs less than reading them (docs/benchmarks.md has the figures).
 
     Parameters
     ----------
@@ -100,7 +101,8 @@ def pays(grid: Grid, geometry: SliceGeometry, applications: int) -> bool:
     applications
         Of the operator and its adjoint, in all.
     """
-    if applications < WORTH or grid.shape[0] > 1 or turns(grid, geometry).count == 1:
+    slices = grid.shape[0]
+    if slices > MOST or slices * applications < WORTH or turns(grid, geometry).count < 4:
         return False
     return sparse_bytes(grid, geometry) < free_memory() / 2
 

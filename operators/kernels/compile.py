@@ -64,11 +64,15 @@ def launch(function: Callable[..., None], *arguments: object) -> None:
         If this process was forked from one that ran kernels on GNU OpenMP, whose threads do not
         survive a fork.
     """
-    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+    torchs = torch.get_num_threads()  # before Numba is asked anything, see below
+    threads = min(torchs, int(numba.config.NUMBA_NUM_THREADS))
     _check_fork()
     with LAUNCH:
         before = numba.get_num_threads()
         numba.set_num_threads(max(1, threads))
+        # Numba starts its threads when first used, and sets OpenMP's number: that is torch's too.
+        if torch.get_num_threads() != torchs:
+            torch.set_num_threads(torchs)
         try:
             function(*arguments)
         finally:

@@ -104,6 +104,9 @@ def rows(repeats: int) -> Iterator[Row]:
     yield of("G2, 32 slices", "medrecon, arc", projector(G2, arc), **stack)
     yield of("G2, 32 slices", "medrecon, footprints (2 px)", projector(G2, coarse), **stack)
     yield of("G2, 32 slices", "medrecon, matrix", projector(G2, FAN, "matrix"), **stack)
+    four = G2.slab(0, 4)
+    yield of("G2, 4 slices", "medrecon", projector(four, FAN), repeats, per=4)
+    yield of("G2, 4 slices", "medrecon, matrix", projector(four, FAN, "matrix"), repeats, per=4)
     yield of("G2, 1 slice", "medrecon", projector(one, FAN), repeats)
     # 359 views have no quarter turns.
     yield of("G2, 1 slice", "medrecon, no turns", projector(one, FAN[:359]), repeats)

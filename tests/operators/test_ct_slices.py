@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -164,6 +167,25 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
         assert torch.equal(A.gram(x), back)
     finally:
         torch.set_num_threads(before)
+
+
+FIRST_LAUNCH = """
+import torch
+from medrecon.geometry.ct import ParallelBeam
+from medrecon.grid import Grid
+from medrecon.operators.slice_projector import SliceProjector
+torch.set_num_threads(1)
+scanner = ParallelBeam(angles=(0.0, 1.0), columns=4, column_spacing=1)
+SliceProjector(Grid.centred((1, 4, 4), (1, 1, 1)), scanner)(torch.ones(1, 4, 4))
+print(torch.get_num_threads())
+"""
+
+
+def test_the_first_kernel_of_a_process_leaves_torchs_number_of_threads() -> None:
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", FIRST_LAUNCH]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "1"
 
 
 def test_footprints_are_chosen_where_cells_are_coarse_on_the_axis() -> None:

@@ -107,14 +107,15 @@ def test_the_backend_of_this_name_keeps_matrices_of_slices_only() -> None:
         projector(SHIFTED, CONE, "matrix")
 
 
-def test_a_matrix_pays_for_one_slice_many_times_if_it_fits(
+def test_a_matrix_pays_for_a_few_slices_many_times_if_it_fits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = SQUARE.slab(0, 1)
     turning = replace(FULL_TURN, angles=equiangular(8))
-    assert pays(one, turning, 1000)
-    assert not pays(one, turning, 10)
-    assert not pays(SQUARE, turning, 1000)
+    assert pays(one, turning, 400)
+    assert not pays(one, turning, 200)
+    assert pays(SQUARE, turning, 200)
+    assert not pays(replace(SQUARE, shape=(5, 8, 8)), turning, 1000)
     assert not pays(one, FAN, 1000)
     kept = projector(one, turning, applications=1000)
     assert isinstance(kept, SliceProjector)
