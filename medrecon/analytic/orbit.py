@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 # How far, as a part of the radius, sources may lie from a circle for formulas of the circle.
 NEARLY = 0.05
+# Climb of a circular scan, as a part of the detector's height: an arm that sags is no helix.
+NEGLIGIBLE_CLIMB = 0.1
 # Directions count as across the axis, detector rows as along the orbit, up to this sine.
 STEEPEST = math.sin(math.radians(20))
 
@@ -109,8 +111,9 @@ def orbit_of(geometry: CTGeometry) -> Orbit:
 def climb(geometry: CTGeometry) -> float:
     """How far the gantry travels along the axis during the scan, mm; 0 where that is no helix.
 
-    Heights that change by less than a row of the detector, seen at the axis, or that do not
-    follow the angle, are a circle's: voxels look up each view at its own height.
+    Heights that change by less than a row or a tenth of the detector, seen at the axis, or that do
+    not follow the angle, are a circle's (an arm that sags): voxels look up each view at its own
+    height.
     """
     f = frames(geometry)
     if f.source is None or f.views < 3:
@@ -119,12 +122,13 @@ def climb(geometry: CTGeometry) -> float:
     heights, angles = f.foot @ orbit.axis, np.unwrap(orbit.angles)
     magnify = np.linalg.norm(f.foot - f.source, axis=1) / orbit.radii
     row = float((np.linalg.norm(f.v, axis=1) / magnify).mean())
-    if np.ptp(heights) <= row:
+    least = max(row, f.rows * row * NEGLIGIBLE_CLIMB)
+    if np.ptp(heights) <= least:
         return 0.0
     slope, level = np.polyfit(angles, heights, 1)
     travel = abs(float(slope)) * float(np.ptp(angles))
     error = float(np.std(heights - slope * angles - level))
-    return travel if travel > max(row, 4 * error) else 0.0
+    return travel if travel > max(least, 4 * error) else 0.0
 
 
 def check_level(name: str, f: Frames, orbit: Orbit) -> None:

@@ -53,6 +53,12 @@ SCANS: dict[str, tuple[str, CTGeometry]] = {
         "fdk",
         ConeBeam(angles=TURN, heights=(6.0,) * 90, **SOURCE, **COLUMNS, **ROWS),
     ),
+    "arm that sags with its angle": (
+        "fdk",
+        ConeBeam(
+            angles=TURN, heights=tuple(0.05 * v for v in range(90)), **SOURCE, **COLUMNS, **ROWS
+        ),
+    ),
     "C-arm": (
         "fdk",
         ConeBeam(angles=TURN, **SOURCE, **COLUMNS, **ROWS).vectors().detector_turned(in_plane=0.05),
