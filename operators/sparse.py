@@ -32,7 +32,7 @@ from medrecon.operators.turns import turns
 
 Array = NDArray[Any]
 
-WORTH = 400  # applications to a slice in which a matrix saves what it took to compute
+WORTH = 600  # applications to a slice in which a matrix saves what it took to compute
 MOST = 4  # slices
 
 
@@ -90,8 +90,8 @@ def pays(grid: Grid, geometry: SliceGeometry, applications: int) -> bool:
     """Whether keeping the matrix saves time on the CPU, all in all.
 
     It does for one to four slices whose scan repeats itself in quarter turns: there it saves a
-    fifth to a third of the time, and computing it takes as long as some 400 applications to one
-    slice.  It has to take less than half of the free memory.  For more slices, working out the
+    fifth to a quarter of the time, and computing it takes as long as some 300 to 600 applications to
+    one slice save.  It has to take less than half of the free memory.  For more slices, working out the
     weights costs less than reading them (docs/benchmarks.md has the figures).
 
     Parameters

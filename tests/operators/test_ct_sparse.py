@@ -112,9 +112,9 @@ def test_a_matrix_pays_for_a_few_slices_many_times_if_it_fits(
 ) -> None:
     one = SQUARE.slab(0, 1)
     turning = replace(FULL_TURN, angles=equiangular(8))
-    assert pays(one, turning, 400)
-    assert not pays(one, turning, 200)
-    assert pays(SQUARE, turning, 200)
+    assert pays(one, turning, 600)
+    assert not pays(one, turning, 300)
+    assert pays(SQUARE, turning, 300)
     assert not pays(replace(SQUARE, shape=(5, 8, 8)), turning, 1000)
     assert not pays(one, FAN, 1000)
     kept = projector(one, turning, applications=1000)
