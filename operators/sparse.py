@@ -90,9 +90,9 @@ def pays(grid: Grid, geometry: SliceGeometry, applications: int) -> bool:
     """Whether keeping the matrix saves time on the CPU, all in all.
 
     It does for one to four slices whose scan repeats itself in quarter turns: there it saves a
-    fifth to a quarter of the time, and computing it takes as long as some 300 to 600 applications to
-    one slice save.  It has to take less than half of the free memory.  For more slices, working out the
-    weights costs less than reading them (docs/benchmarks.md has the figures).
+    fifth to a quarter of the time, and computing it takes as long as 300 to 600 applications to
+    one slice save.  It has to take less than half of the free memory.  For more slices, working
+    out the weights costs less than reading them (docs/benchmarks.md has the figures).
 
     Parameters
     ----------
