@@ -28,6 +28,7 @@ Tables = tuple[Array, ...]
 # Slices (times turned copies) that go through a kernel together: innermost in memory, so that
 # the weights of a ray are worked out once for all of them.
 LANES = 64
+STREAMED = 16  # the same where a large table streams by: a stack of images has to stay in the cache
 FEW = 32  # up to here turned copies cost less than the weights they save
 
 # Shadow of a detector cell on the axis, in pixels, from which footprints describe it better than
@@ -210,6 +211,7 @@ class SliceProjector(LinearOperator):
         """Slices that share a launch, and whether their turned copies fill up its lanes."""
         copies = self._turns.count
         fold = copies > 1 and (self._model.large or len(planes) * copies <= FEW)
-        n = max(1, LANES // copies) if fold else LANES
+        lanes = STREAMED if self._model.large else LANES
+        n = max(1, lanes // copies) if fold else lanes
         pairs = zip(torch.split(planes, n), torch.split(result, n), strict=True)
         return [(some, out, fold) for some, out in pairs if len(some)]
