@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.operators.kernels.compile import empty, launch, to_array
+from medrecon.operators.kernels.engine import run
 
 # Slices that go through a kernel together: innermost in memory, so that the weights of a ray
 # are worked out once for all of them and each access fills whole cache lines.
@@ -19,7 +20,7 @@ def map_slices(
     kernel: Callable[..., None],
     x: Tensor,
     plane: tuple[int, int],
-    *tables: object,
+    *tables: NDArray[Any],
     prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Apply ``kernel(source, *tables, target)`` to planes ``(*batch, z, a, b)``.
@@ -47,8 +48,6 @@ def map_slices(
     for start in range(0, len(stack), CHUNK):
         some = stack[start : start + CHUNK]
         some = prepare(some) if prepare else some
-        source = to_array(some.permute(1, 2, 0))
-        target = empty((*plane, len(some)), source)
-        launch(kernel, source, *tables, target)
-        result[start : start + CHUNK] = torch.from_numpy(target).permute(2, 0, 1)
+        target = run(kernel, some.permute(1, 2, 0), *tables, shape=(*plane, len(some)))
+        result[start : start + CHUNK] = target.permute(2, 0, 1)
     return result.reshape(*x.shape[:-2], *plane)

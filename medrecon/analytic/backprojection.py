@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from medrecon.geometry.frames import Frames
 from medrecon.grid import Grid
 from medrecon.operators import rays
 from medrecon.operators.kernels import interpolation
-from medrecon.operators.kernels.compile import empty, launch, to_array
+from medrecon.operators.kernels.engine import run
 from medrecon.operators.slices import map_slices
 
 Array = NDArray[np.float64]
@@ -64,13 +63,14 @@ def reconstruct_volume(
     def one(y: Tensor) -> Tensor:
         filtered = _filter(y, scan, window)
         depth, height, width = grid.shape
-        target = empty((height, width, depth), filtered)
+        shape = (height, width, depth)
         if scan.frames.is_axial:
             tables = _plane(scan, geometry, grid), _arcs(scan), _distances(scan)
-            launch(interpolation.cone, filtered, *tables, _axial(scan.frames, grid), target)
+            axial = _axial(scan.frames, grid)
+            volume = run(interpolation.cone, filtered, *tables, axial, shape=shape)
         else:
-            launch(interpolation.general, filtered, _matrices(scan, grid), target)
-        return torch.from_numpy(target).permute(2, 0, 1)
+            volume = run(interpolation.general, filtered, _matrices(scan, grid), shape=shape)
+        return volume.permute(2, 0, 1)
 
     space = Space((geometry.views, geometry.rows, geometry.columns))
     return each_scan(one, measurements, space, grid, name)
@@ -93,14 +93,14 @@ def each_scan(
     return result.reshape(*batch, *grid.shape)
 
 
-def _filter(y: Tensor, scan: Projections, window: Window | str) -> Array:
+def _filter(y: Tensor, scan: Projections, window: Window | str) -> Tensor:
     views, rows, _ = y.shape
     columns = scan.columns.count + sum(scan.columns.missing)
     filtered = y.new_empty((views, columns, rows))
     for start in range(0, views, VIEWS):
         some = slice(start, start + VIEWS)
         filtered[some] = scan.filtered(y[some], some, window).transpose(1, 2)
-    return to_array(filtered)
+    return filtered
 
 
 def _plane(scan: Projections, geometry: SliceGeometry | VolumeGeometry, grid: Grid) -> Array:

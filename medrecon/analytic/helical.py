@@ -17,7 +17,7 @@ from medrecon.geometry.ct import ConeBeam, ConeVectors
 from medrecon.grid import Grid
 from medrecon.operators import rays
 from medrecon.operators.kernels import interpolation
-from medrecon.operators.kernels.compile import empty, launch, to_array
+from medrecon.operators.kernels.engine import run
 
 Array = NDArray[np.float64]
 
@@ -108,20 +108,20 @@ def _backproject(filtered: Tensor, scans: list[Parallel], sampling: Sampling, gr
     half_turn, direction = np.divmod(number, sampling.half)
     order = np.argsort(direction, kind="stable")
     table = np.concatenate([scan.rays(grid.origin[2], grid.spacing[0]) for scan in scans])
-    source = to_array(filtered[torch.from_numpy(order)])
+    source = filtered[torch.from_numpy(order).to(filtered.device)]
     depth, height, width = grid.shape
-    target = empty((height, width, depth), source)
-    launch(
+    weights = torch.from_numpy(_row_weights(source.shape[2])).to(source.dtype).numpy()
+    volume = run(
         interpolation.helix,
         source,
         np.searchsorted(direction[order], np.arange(sampling.half + 1)),
         np.where(half_turn[order] % 2 == 0, 1.0, -1.0),
         _directions(sampling, scans[0].orbit.center, grid),
         np.ascontiguousarray(table[order]),
-        _row_weights(source.shape[2]).astype(source.dtype),
-        target,
+        weights,
+        shape=(height, width, depth),
     )
-    return torch.from_numpy(target).permute(2, 0, 1) * (math.pi / sampling.half)
+    return volume.permute(2, 0, 1) * (math.pi / sampling.half)
 
 
 def _directions(sampling: Sampling, center: Array, grid: Grid) -> Array:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import triton
 import triton.language as tl
 from numpy.typing import NDArray
@@ -45,6 +46,31 @@ def fixed(values: Array) -> NDArray[np.int64]:
     """Round to units of 2^-32."""
     near = np.clip(values, -FARTHEST, FARTHEST)
     return np.rint(np.ldexp(near, FRACTION)).astype(np.int64)
+
+
+def block(table: Array, most: float) -> tuple[NDArray[np.int64], float]:
+    """Round to integers of a common unit, a power of 2, in which ``2 most`` is below 2^62.
+
+    What is affine in a pixel's indices is then exact but for the rounding of its coefficients,
+    with more bits than double precision, and so are differences of such numbers.
+    """
+    exponent = 61 - math.frexp(most)[1]
+    return np.rint(np.ldexp(table, exponent)).astype(np.int64), 2.0**-exponent
+
+
+def single(table: Array) -> NDArray[np.float32]:
+    """Round to single precision."""
+    return table.astype(np.float32)
+
+
+def double(table: Array) -> Array:
+    """Keep or convert to double precision."""
+    return table.astype(np.float64)
+
+
+def precision(x: Tensor) -> Callable[[Array], NDArray[Any]]:
+    """Return the function that rounds a table to the precision of the data."""
+    return single if x.dtype == torch.float32 else double
 
 
 @dataclass(frozen=True)
