@@ -105,7 +105,7 @@ ANALYTIC: dict[str, CTGeometry] = {
     "wide fan on an arc": replace(FAN, angles=TURN, detector_radius=65.0, columns=85),
     "parallel with rows": replace(ROWS, angles=TURN),
     "cone": replace(CONE, angles=TURN),
-    "cone on an arc": replace(CONE, angles=TURN, detector_radius=65.0),
+    "cone on an arc": replace(CONE, angles=TURN, detector_radius=50.0),
     "C-arm": replace(CONE, angles=TURN).vectors().rotated((1.0, 0.0, 0.0), 0.1),
     "helix": ConeBeam.helical(
         pitch=5.0,
