@@ -31,6 +31,7 @@ from medrecon.grid import Grid
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.cone import ConeProjector
 from medrecon.operators.ct import projector
+from tests.benchmarks.cuda_kernel import MissingCompilerError, compile_kernel
 
 Map = Callable[[Tensor], Tensor]
 Row = dict[str, str | float]
@@ -114,16 +115,16 @@ def projectors(name: str) -> Iterator[Row]:
 
 def by_hand(name: str) -> Row:
     """Time the transpose in CUDA C and compare its result with ours."""
-    compile_kernel = getattr(torch.cuda, "_compile_kernel", None)
-    if compile_kernel is None:
-        return {"case": name, "library": "CUDA C", "skipped": "this torch has no NVRTC wrapper"}
+    source = (Path(__file__).parent / "footprint_transpose.cu").read_text(encoding="utf-8")
+    try:
+        kernel = compile_kernel(source, "footprint_transpose")
+    except MissingCompilerError as error:
+        return {"case": name, "library": "CUDA C", "skipped": str(error)}
     axial: Any = importlib.import_module("medrecon.operators.kernels.triton_axial")
     plane: Any = importlib.import_module("medrecon.operators.kernels.triton_plane")
     grid, scanner = CASES[name]
     A = ConeProjector(grid, scanner)
     shadows, views, rows, _, paths, *_ = A._tables
-    source = (Path(__file__).parent / "footprint_transpose.cu").read_text(encoding="utf-8")
-    kernel = compile_kernel(source, "footprint_transpose")
     tables = [
         torch.from_numpy(t).cuda()
         for t in (plane.positions(shadows), views, axial.anchors(rows), axial.remainders(rows))
