@@ -1,7 +1,8 @@
-"""How well do FBP and TV find the holes of the Helsinki Tomography Challenge's discs?
+"""How well do FBP, TV and DDS find the holes of the Helsinki Tomography Challenge's discs?
 
 Reconstructs the measured limited-angle files, segments solid from air by Otsu's threshold and
-scores by Matthews' correlation coefficient (MCC), the challenge's own score::
+scores by Matthews' correlation coefficient (MCC), the challenge's own score.  The prior of DDS has
+seen bodies, no acrylic::
 
     python tests/benchmarks/htc2022.py --images FOLDER --json
 
@@ -31,6 +32,7 @@ from medrecon.geometry import FanBeam
 from medrecon.io.htc import read_htc
 from medrecon.problem import ct_problem
 from medrecon.protocol_files import load_protocol
+from medrecon.reconstruct import run
 from medrecon.study import Study
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "raw" / "ct"
@@ -140,6 +142,9 @@ def reconstructions(
             problem.data, problem.grid.spacing, weight=weight, iterations=iterations, start=start
         )
         yield f"tv {weight:g}", attenuation(last.value), time.process_time() - begin
+    begin = time.process_time()
+    volume = run(study, protocol).volume.data[0].numpy()
+    yield "dds", (volume / 1000 + 1) * protocol.mu_water_per_mm, time.process_time() - begin
 
 
 def main() -> None:
