@@ -33,7 +33,7 @@ def read_measurements(path: Path, protocol: Protocol) -> Study:
         If they contradict themselves, physics, or the geometry.
     """
     if protocol.file is None or isinstance(protocol.acquisition, CartesianScan):
-        return read_study(path)
+        return read_study(path, missing_views=protocol.counts.missing_views)
     stack = _stack(path, protocol.file, protocol.counts.low_counts)
     return read_tiff_stack(stack, scanner(protocol.acquisition))
 

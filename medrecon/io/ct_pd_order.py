@@ -62,7 +62,7 @@ def check_turn(views: list[View], missing_views: int, path: Path) -> NDArray[np.
     if lacking > missing_views:
         raise InconsistentError(
             f"{path}: {lacking} of {len(views) + lacking} views are missing; get them, or allow "
-            f"{lacking} missing views."
+            f"{lacking} missing views (counts.missing_views of the protocol)."
         )
     return angles
 

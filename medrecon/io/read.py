@@ -26,13 +26,15 @@ _TIFF_NEEDS = (
 )
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, *, missing_views: int = 0) -> Study:
     """Read measurements of any supported format.
 
     Parameters
     ----------
     path
         One file; for DICOM-CT-PD the folder of the series.
+    missing_views
+        How many views a DICOM-CT-PD series may lack.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def read_study(path: Path) -> Study:
         If its content contradicts itself or physics.
     """
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, missing_views)
     head = _head(path)
     if head.startswith(_HDF5):
         return _read_hdf5(path)
@@ -112,11 +114,11 @@ def read_image(
     raise UnreadableError(f"{path} is no image known here; supported are {IMAGES}.")
 
 
-def _read_folder(path: Path) -> Study:
+def _read_folder(path: Path, missing_views: int) -> Study:
     from medrecon.io.ct_pd import is_ct_pd, read_ct_pd
 
     if is_ct_pd(path):
-        return read_ct_pd(path)
+        return read_ct_pd(path, missing_views=missing_views)
     if any(_begins(file, _TIFF) for file in sorted(path.iterdir())[:1]):
         raise UnreadableError(f"{path} is a folder of TIFF images; {_TIFF_NEEDS}")
     raise UnreadableError(f"{path} is a folder without projections; supported are {STUDIES}.")

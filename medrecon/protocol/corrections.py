@@ -16,6 +16,8 @@ class Counts(Settings):
     low_counts: Literal["exclude", "clamp", "debias"] = "exclude"
     """Samples without signal: weigh nothing, count as one quantum, or half a quantum is added to
     all."""
+    missing_views: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """How many views of a DICOM-CT-PD series may lack; the others are used where they are."""
 
 
 class BeamHardening(Settings):

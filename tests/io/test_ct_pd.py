@@ -17,6 +17,8 @@ from medrecon.grid import Grid
 from medrecon.info import describe, look
 from medrecon.io.ct_pd import is_ct_pd, read_ct_pd
 from medrecon.io.read import read_image, read_study
+from medrecon.measurements import read_measurements
+from medrecon.protocol_files import load_protocol
 from medrecon.study import Study
 from tests.io.ct_pd_files import FFS_XYZ, PATIENT, PdScan, density, private, through, write_scan
 from tests.io.test_damaged import damaged_often
@@ -305,7 +307,8 @@ def test_missing_views_are_counted_and_may_be_allowed(tmp_path: Path):
         read_ct_pd(path)
     with pytest.raises(InconsistentError, match="allow 3"):
         read_ct_pd(path, missing_views=2)
-    study = read_ct_pd(path, missing_views=3)
+    protocol = load_protocol("ct_helical", ["counts.missing_views=3"])
+    study = read_measurements(path, protocol)
     assert study.geometry.views == 57  # type: ignore[union-attr]
     assert_sees_the_object_where_it_is(study)
 
