@@ -26,5 +26,5 @@ def astra_projector(grid: Grid, geometry: CTGeometry) -> LinearOperator:
         If the grid does not fit the scan.
     """
     if isinstance(geometry, get_args(SliceGeometry)):
-        return AstraProjector(grid, geometry)  # type: ignore[arg-type]
+        return AstraProjector(grid, geometry)
     return AstraVolumeProjector(grid, geometry)  # type: ignore[arg-type]

@@ -89,7 +89,7 @@ class Frames:
         along = (slice(None), *[None] * r.ndim)
 
         def each(values: Array) -> Array:
-            return values[along]  # type: ignore[no-any-return]
+            return values[along]
 
         width = np.linalg.norm(self.u, axis=1)
         s = (c[None] - each(self.c0)) * each(width)

@@ -59,7 +59,7 @@ def test_half_a_quantum_removes_the_bias_of_the_logarithm():
     p = torch.full((400, 1000), 3.0)
     counts = detect(p, 20 * math.exp(3), generator=generator())  # 20 quanta arrive
     bias = {
-        policy: float((line_integrals(counts, 20 * math.exp(3), policy=policy).values - p).mean())  # type: ignore[arg-type]
+        policy: float((line_integrals(counts, 20 * math.exp(3), policy=policy).values - p).mean())
         for policy in ("clamp", "debias")
     }
     assert bias["clamp"] == pytest.approx(1 / 40, rel=0.1)
