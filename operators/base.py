@@ -298,32 +298,39 @@ class Sum(LinearOperator):
         return self.first._adjoint(y) + self.second._adjoint(y)
 
 
-class Scaled(LinearOperator):
-    """``(c A) x = c (A x)``; the adjoint conjugates c."""
+class Wrapped(LinearOperator):
+    """An operator that lends its spaces to another one: base of what only acts differently."""
 
-    def __init__(self, operator: LinearOperator, factor: complex) -> None:
+    def __init__(self, operator: LinearOperator) -> None:
         self.operator = operator
-        self.factor = factor
 
     @property
     def domain(self) -> Space:
-        """As A."""
+        """As the operator's."""
         return self.operator.domain
 
     @property
     def codomain(self) -> Space:
-        """As A."""
+        """As the operator's."""
         return self.operator.codomain
 
     @property
     def blocks(self) -> int:
-        """As A."""
+        """As the operator's."""
         return self.operator.blocks
 
     @property
     def adjoint_is_exact(self) -> bool:
-        """As A."""
+        """As the operator's."""
         return self.operator.adjoint_is_exact
+
+
+class Scaled(Wrapped):
+    """``(c A) x = c (A x)``; the adjoint conjugates c."""
+
+    def __init__(self, operator: LinearOperator, factor: complex) -> None:
+        super().__init__(operator)
+        self.factor = factor
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._forward(x) * self.factor

@@ -8,24 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
-from medrecon.geometry.ct import VolumeGeometry
 from medrecon.geometry.frames import frames
-from medrecon.grid import Grid
 from medrecon.operators import axial, rays
-from medrecon.operators.base import LinearOperator
-from medrecon.operators.batch import each
 from medrecon.operators.kernels import footprint
-from medrecon.operators.kernels.engine import run
+from medrecon.operators.volume_operator import VolumeOperator
 
 Table = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class ConeProjector(LinearOperator):
+class ConeProjector(VolumeOperator):
     """Line integrals of a volume on a detector whose rows step along z, averaged over its cells.
 
     Distance-driven with separable footprints: the share of a voxel in a cell is its overlap with
@@ -57,6 +51,7 @@ class ConeProjector(LinearOperator):
     --------
     >>> import torch
     >>> from medrecon.geometry.ct import ConeBeam, equiangular
+    >>> from medrecon.grid import Grid
     >>> scanner = ConeBeam(
     ...     angles=equiangular(6), source_to_axis=500, source_to_detector=800,
     ...     rows=5, columns=9, row_spacing=1.6, column_spacing=1.6,
@@ -66,8 +61,7 @@ class ConeProjector(LinearOperator):
     torch.Size([6, 5, 9])
     """
 
-    grid: Grid
-    geometry: VolumeGeometry
+    KERNELS = (footprint.forward, footprint.transpose)
 
     def __post_init__(self) -> None:
         rays.check_scan(self.grid, self.geometry)
@@ -76,16 +70,6 @@ class ConeProjector(LinearOperator):
                 "Footprints need detector rows that step along z and columns perpendicular to it; "
                 "project tilted detectors with RayProjector."
             )
-
-    @property
-    def domain(self) -> Space:
-        """``(z, y, x)``."""
-        return Space(self.grid.shape)
-
-    @property
-    def codomain(self) -> Space:
-        """``(views, rows, columns)``."""
-        return Space((self.geometry.views, self.geometry.rows, self.geometry.columns))
 
     @cached_property
     def _tables(self) -> tuple[Table, ...]:
@@ -102,21 +86,3 @@ class ConeProjector(LinearOperator):
             np.stack([edges.t_min, edges.step], -1),
             edges.pattern,
         )
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return each(x, self.domain, self.codomain, self._project)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return each(y, self.codomain, self.domain, self._backproject)
-
-    def _project(self, volume: Tensor) -> Tensor:
-        views, rows, columns = self.codomain.shape
-        shape = (views, columns, rows)
-        y = run(footprint.forward, volume.permute(1, 2, 0), *self._tables, shape=shape)
-        return y.permute(0, 2, 1)
-
-    def _backproject(self, scan: Tensor) -> Tensor:
-        depth, height, width = self.grid.shape
-        shape = (height, width, depth)
-        x = run(footprint.transpose, scan.permute(0, 2, 1), *self._tables, shape=shape)
-        return x.permute(2, 0, 1)

@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from medrecon.arrays import Space
-from medrecon.geometry.ct import VolumeGeometry
 from medrecon.grid import Grid
 from medrecon.operators import lines, rays
-from medrecon.operators.base import LinearOperator
-from medrecon.operators.batch import each
 from medrecon.operators.kernels import joseph3d
 from medrecon.operators.kernels.compile import launch
-from medrecon.operators.kernels.engine import run
+from medrecon.operators.volume_operator import VolumeOperator
 
 
 @dataclass(frozen=True, eq=False)
-class RayProjector(LinearOperator):
+class RayProjector(VolumeOperator):
     """Line integrals of a volume along any rays: tilted gantries, C-arms, laminography.
 
     Joseph's method: a ray is a sum over the planes of voxels that it crosses along its main axis,
@@ -64,22 +59,12 @@ class RayProjector(LinearOperator):
     torch.Size([6, 5, 9])
     """
 
-    grid: Grid
-    geometry: VolumeGeometry
+    KERNELS = (joseph3d.forward, joseph3d.transpose)
+
     whole: Grid | None = None
 
     def __post_init__(self) -> None:
         rays.check_scan(self.grid, self.geometry)
-
-    @property
-    def domain(self) -> Space:
-        """``(z, y, x)``."""
-        return Space(self.grid.shape)
-
-    @property
-    def codomain(self) -> Space:
-        """``(views, rows, columns)``."""
-        return Space((self.geometry.views, self.geometry.rows, self.geometry.columns))
 
     @cached_property
     def _tables(self) -> tuple[NDArray[Any], ...]:
@@ -91,21 +76,3 @@ class RayProjector(LinearOperator):
         cells = np.array([self.geometry.columns, self.geometry.rows])
         launch(joseph3d.axes, table, steps, spacing, shape, samples, cells, used)
         return table, steps, spacing, used, samples
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return each(x, self.domain, self.codomain, self._project)
-
-    def _adjoint(self, y: Tensor) -> Tensor:
-        return each(y, self.codomain, self.domain, self._backproject)
-
-    def _project(self, volume: Tensor) -> Tensor:
-        views, rows, columns = self.codomain.shape
-        shape = (views, columns, rows)
-        y = run(joseph3d.forward, volume.permute(1, 2, 0), *self._tables, shape=shape)
-        return y.permute(0, 2, 1)
-
-    def _backproject(self, scan: Tensor) -> Tensor:
-        depth, height, width = self.grid.shape
-        shape = (height, width, depth)
-        x = run(joseph3d.transpose, scan.permute(0, 2, 1), *self._tables, shape=shape)
-        return x.permute(2, 0, 1)

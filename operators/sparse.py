@@ -23,7 +23,7 @@ from medrecon.errors import ResourceError
 from medrecon.geometry.ct import SliceGeometry
 from medrecon.grid import Grid
 from medrecon.operators import rays
-from medrecon.operators.kernels import joseph, matrix, stack
+from medrecon.operators.kernels import entries, joseph, matrix
 from medrecon.operators.kernels.compile import launch
 from medrecon.operators.kernels.footprint2d import most_taps
 from medrecon.operators.memory import free_memory
@@ -155,7 +155,7 @@ def system_matrix(
     np.cumsum(counts, out=rows[1:])
     columns, values = np.empty(rows[-1], rows.dtype), np.empty(rows[-1], np.float32)
     launch(
-        stack.write_entries, weights, grid.shape[1:], _taps(weights, grid), rows, columns, values
+        entries.write_entries, weights, grid.shape[1:], _taps(weights, grid), rows, columns, values
     )
     return scipy.sparse.csr_array((values, columns, rows), (counts.size, math.prod(grid.shape[1:])))
 
@@ -179,7 +179,7 @@ def _taps(weights: Array, grid: Grid) -> int:
 def _counts(weights: Array, grid: Grid) -> NDArray[np.int64]:
     """Weights other than zero of every ray, ``(views, columns)``."""
     counts = np.empty(weights.shape[:2], np.int64)
-    launch(stack.count_entries, weights, grid.shape[1:], _taps(weights, grid), counts)
+    launch(entries.count_entries, weights, grid.shape[1:], _taps(weights, grid), counts)
     return counts
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -41,18 +42,32 @@ def kernel(function: F) -> F:
     options = {"parallel": True, **OPTIONS}
     try:
         compiled = numba.njit(cache=True, **options)(function)
+        _watch_all_kernels(compiled)
     except RuntimeError:  # no folder to cache in, e.g. a read-only installation
         compiled = numba.njit(**options)(function)
     return cast(F, compiled)
 
 
 def inner(function: F) -> F:
-    """Compile a part of a kernel, called from its loops; it lives in the kernel's own file.
-
-    (Numba's cache watches the file of the kernel only: a part that changes elsewhere would leave
-    a stale kernel behind.)
-    """
+    """Compile a part of a kernel, called from its loops."""
     return cast(F, numba.njit(**OPTIONS)(function))
+
+
+def sources(folder: Path = Path(__file__).parent) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of every file of kernels: a change of any of them makes kernels stale."""
+    found = ((file.name, file.stat()) for file in sorted(folder.glob("*.py")))
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+
+
+def _watch_all_kernels(compiled: Any) -> None:
+    """Let a change of any kernel file make this kernel on disk stale.
+
+    Numba watches the file of the kernel only, and would go on with parts that have changed
+    elsewhere.  It has no public way to watch more; a test tells when this one is gone.
+    """
+    index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if hasattr(index, "_source_stamp"):
+        index._source_stamp = (index._source_stamp, sources())
 
 
 def launch(function: Callable[..., None], *arguments: object) -> None:

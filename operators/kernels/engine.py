@@ -31,9 +31,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrecon.arrays import Space
 from medrecon.errors import InconsistentError, ResourceError
-from medrecon.operators.base import LinearOperator
+from medrecon.operators.base import LinearOperator, Wrapped
 from medrecon.operators.kernels.compile import empty, launch, to_array
 
 Engine = Literal["numba", "triton"]
@@ -193,7 +192,7 @@ def on_device(table: Array, device: torch.device, make: Callable[[Array], Array]
     return remembered(table, (make, device), copy)
 
 
-class On(LinearOperator):
+class On(Wrapped):
     """An operator whose kernels run by one compiler, whatever the device.
 
     Parameters
@@ -205,28 +204,8 @@ class On(LinearOperator):
     """
 
     def __init__(self, engine: Engine, operator: LinearOperator) -> None:
+        super().__init__(operator)
         self.engine = engine
-        self.operator = operator
-
-    @property
-    def domain(self) -> Space:
-        """As the operator's."""
-        return self.operator.domain
-
-    @property
-    def codomain(self) -> Space:
-        """As the operator's."""
-        return self.operator.codomain
-
-    @property
-    def blocks(self) -> int:
-        """As the operator's."""
-        return self.operator.blocks
-
-    @property
-    def adjoint_is_exact(self) -> bool:
-        """As the operator's."""
-        return self.operator.adjoint_is_exact
 
     def _forward(self, x: Tensor) -> Tensor:
         with using(self.engine):

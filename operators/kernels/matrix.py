@@ -11,8 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medrecon.operators.kernels.compile import kernel, launch, prange
-from medrecon.operators.kernels.simd import gather
-from medrecon.operators.kernels.stack import padded, room, strip
+from medrecon.operators.kernels.lanes import gather_all, padded, room, strip
 
 Array = NDArray[Any]
 
@@ -58,10 +57,4 @@ def multiply(rows: Array, columns: Array, values: Array, x: Array, lanes: int, y
     for r in prange(len(rows) - 1):
         first, last, at = rows[r], rows[r + 1], r * lanes
         y[at : at + lanes] = 0
-        if lanes % 16 == 0:
-            for s in range(0, lanes, 16):
-                gather(y, at + s, x, s, lanes, columns, values, first, last, 16)
-        elif lanes == 4:
-            gather(y, at, x, 0, 4, columns, values, first, last, 4)
-        else:
-            gather(y, at, x, 0, 1, columns, values, first, last, 1)
+        gather_all(y, at, x, columns, values, first, last, lanes)

@@ -4,8 +4,6 @@ Numba compiles scalar loops and leaves vectors to LLVM's guess, which here tests
 arrays and starts over at every weight.  These intrinsics write the vector instructions down; LLVM
 maps them to what the processor has.  Arrays are one-dimensional and contiguous; nothing is
 checked, callers keep indices within bounds.
-
-Numba's cache watches the files of kernels only: touch stack.py and matrix.py after a change here.
 """
 
 from __future__ import annotations
