@@ -30,8 +30,6 @@ from medrecon.analytic.dispatch import analytic
 from medrecon.geometry.ct import (
     ConeBeam,
     CTGeometry,
-    FanBeam,
-    ParallelBeam,
     ParallelBeam3D,
     equiangular,
 )
@@ -41,30 +39,14 @@ from medrecon.operators.base import LinearOperator
 from medrecon.operators.ct import projector
 from medrecon.operators.kernels import engine
 from tests.contracts import CHECKS, distance, inner, name, norm, random
+from tests.operators import scans
 
 ODD = (0.1, math.pi / 4)
 GRID = Grid.centred((4, 7, 8), (1.7, 1.3, 0.8), center=(1.5, -2.0, 0.9))
 SMALL = Grid.centred((3, 3, 4), (1.7, 1.3, 0.8), center=(1.5, -2.0, 0.9))
-PARALLEL = ParallelBeam(angles=ODD, columns=11, column_spacing=1.1, column_offset=0.4)
-FAN = FanBeam(
-    angles=ODD,
-    source_to_axis=40.0,
-    source_to_detector=65.0,
-    columns=13,
-    column_spacing=1.4,
-    column_offset=-0.8,
-)
-CONE = ConeBeam(
-    angles=ODD,
-    source_to_axis=40.0,
-    source_to_detector=65.0,
-    rows=5,
-    columns=13,
-    row_spacing=1.9,
-    column_spacing=1.4,
-    row_offset=0.7,
-    column_offset=-0.8,
-)
+PARALLEL = replace(scans.PARALLEL, angles=ODD)
+FAN = replace(scans.FAN, angles=ODD)
+CONE = replace(scans.CONE, angles=ODD, rows=5)
 ROWS = ParallelBeam3D(
     angles=ODD, rows=5, columns=11, row_spacing=1.7, column_spacing=1.1, row_offset=0.3
 )
