@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from medrecon.geometry import Cartesian, ConeBeam, CTGeometry, SliceGeometry
+from medrecon.geometry import (
+    Cartesian,
+    ConeBeam,
+    CTGeometry,
+    MRGeometry,
+    NonCartesian,
+    SliceGeometry,
+)
 from medrecon.geometry.field import field_of_view
 from medrecon.scanner import kind_of
 
@@ -21,7 +28,7 @@ _LENGTHS = (
 )
 
 
-def geometry_facts(geometry: CTGeometry | Cartesian) -> dict[str, Any]:
+def geometry_facts(geometry: CTGeometry | MRGeometry) -> dict[str, Any]:
     """Describe how measurements were taken."""
     if isinstance(geometry, Cartesian):
         return {
@@ -29,6 +36,14 @@ def geometry_facts(geometry: CTGeometry | Cartesian) -> dict[str, Any]:
             "encoding": "3D" if geometry.is_3d else "2D",
             "matrix": list(geometry.mask.shape),
             "acceleration": round(geometry.acceleration, 3),
+        }
+    if isinstance(geometry, NonCartesian):
+        return {
+            "kind": "non_cartesian",
+            "encoding": "3D" if geometry.is_3d else "2D",
+            "shots": geometry.shots,
+            "samples_per_shot": geometry.samples_per_shot,
+            "reach_cycles_per_fov": [round(r, 3) for r in geometry.reach],
         }
     facts: dict[str, Any] = {"kind": kind_of(geometry), "views": geometry.views}
     angles = getattr(geometry, "angles", None)

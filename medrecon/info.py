@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.geometry import Cartesian
+from medrecon.geometry import MRGeometry
 from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.io.ct_pd import is_ct_pd
@@ -62,7 +62,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         facts["grid"] = _describe_grid(study.grid)
     if study.mu_water is not None:
         facts["mu_water_per_mm"] = round(study.mu_water, 6)
-    if not isinstance(study.geometry, Cartesian):
+    if not isinstance(study.geometry, MRGeometry):
         facts["truncated"] = truncation(study.measurements, study.geometry).remark or False
     facts["noise_std"] = study.noise_std
     facts["weighted"] = study.weights is not None
@@ -112,7 +112,7 @@ def check_study(study: Study, protocol: Protocol) -> None:
             f"protocol {protocol.name} is for {protocol.acquisition.kind} data, {name} holds "
             f"{kind} data."
         )
-    if isinstance(study.geometry, Cartesian):
+    if isinstance(study.geometry, MRGeometry):
         return
     grid = grid_of(protocol)
     if grid is not None:

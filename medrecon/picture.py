@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medrecon.errors import UsageError
-from medrecon.geometry import Cartesian, CTGeometry
+from medrecon.geometry import CTGeometry, MRGeometry
 from medrecon.grid import Grid
 from medrecon.io.outputs import whole_file
 from medrecon.protocol import CartesianScan, Protocol
@@ -24,7 +24,7 @@ def draw_study(found: Study | Volume, path: Path, protocol: Protocol | None = No
     OutputError
         If the picture cannot be written.
     """
-    if not isinstance(found, Study) or isinstance(found.geometry, Cartesian):
+    if not isinstance(found, Study) or isinstance(found.geometry, MRGeometry):
         raise UsageError("--plot draws the geometry of CT measurements; this is none.")
     grid = (grid_of(protocol) if protocol else None) or found.grid
     _draw(found.geometry, grid, path)

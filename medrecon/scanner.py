@@ -13,6 +13,8 @@ from medrecon.geometry import (
     ConeVectors,
     CTGeometry,
     FanBeam,
+    MRGeometry,
+    NonCartesian,
     ParallelBeam,
     ParallelBeam3D,
 )
@@ -95,11 +97,13 @@ def water_of(study: Study, protocol: Protocol) -> float:
     return stated
 
 
-def kind_of(geometry: CTGeometry | Cartesian) -> str:
+def kind_of(geometry: CTGeometry | MRGeometry) -> str:
     """Kind of acquisition, as protocols name it."""
     match geometry:
         case Cartesian():
             return "cartesian"
+        case NonCartesian():
+            return "non_cartesian"
         case ParallelBeam():
             return "parallel"
         case ParallelBeam3D():

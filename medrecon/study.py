@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor
 
-from medrecon.geometry import Cartesian, CTGeometry
+from medrecon.geometry import CTGeometry, MRGeometry
 from medrecon.grid import Grid, Triple
 
 
@@ -43,7 +44,8 @@ class Study:
         CT: line integrals (dimensionless), float32, ``(z, views, columns)`` for geometries of
         slices, ``(views, rows, columns)`` for those of a detector with rows.
         MR: centred k-space, complex64, ``(z, coils, y, x)`` for 2D or ``(coils, z, y, x)`` for 3D
-        encoding, zero where not sampled, coils prewhitened where the noise was measured.
+        encoding, zero where not sampled, coils prewhitened where the noise was measured; along a
+        trajectory as :class:`~medrecon.geometry.NonCartesian` says.
     geometry
         How it was measured.
     grid
@@ -67,10 +69,25 @@ class Study:
     mu_water
         CT: attenuation of water in 1/mm that the scanner states for its spectrum; the protocol's
         value serves where it is ``None``.
+    label
+        Which image of its file this is, e.g. ``"contrast-2_repetition-1"`` (counted from 1): what
+        differs between the images of the file; empty where it holds one. Safe as a file name.
+    calibration
+        MR: k-space of a separate calibration scan, centred, whitened as the measurements, of their
+        layout on the Cartesian grid of the image, zero where not measured; ``None`` where the
+        measurements themselves hold the calibration.
+    maps
+        MR: coil sensitivities given with the data, ``(z, coils, y, x)`` for slice-wise,
+        ``(coils, z, y, x)`` for 3D encoding, with a leading axis of map sets where there are
+        several; ``None``: to be estimated.
+    facts
+        What the reader saw of the acquisition and did to it (noise scan, oversampling removed,
+        averages, navigators left out ...), for ``info`` and the record: plain values for JSON,
+        never of whom.
     """
 
     measurements: Tensor
-    geometry: CTGeometry | Cartesian
+    geometry: CTGeometry | MRGeometry
     grid: Grid | None
     weights: Tensor | None = None
     noise_std: float | None = None
@@ -79,8 +96,12 @@ class Study:
     isocenter: Triple = (0.0, 0.0, 0.0)
     reference: Tensor | None = None
     mu_water: float | None = None
+    label: str = ""
+    calibration: Tensor | None = None
+    maps: Tensor | None = None
+    facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def modality(self) -> str:
         """``"CT"`` or ``"MR"``."""
-        return "MR" if isinstance(self.geometry, Cartesian) else "CT"
+        return "MR" if isinstance(self.geometry, MRGeometry) else "CT"

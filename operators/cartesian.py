@@ -39,7 +39,10 @@ class CartesianSense(LinearOperator):
         Complex sensitivities, ``(z, coils, y, x)`` with a 2D mask, ``(coils, z, y, x)`` with a
         3D one.
     mask
-        Boolean, ``(y, x)`` for slice-wise or ``(z, y, x)`` for 3D encoding.
+        Boolean, ``(y, x)`` for slice-wise encoding, ``(z, y, x)`` for 3D encoding or for a pattern
+        of its own in every slice.
+    encoded
+        How many axes are encoded by Fourier, 2 or 3; 0: as many as the mask has.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class CartesianSense(LinearOperator):
 
     maps: Tensor
     mask: Tensor
+    encoded: int = 0
 
     def __post_init__(self) -> None:
         shape = tuple(self.mask.shape)
@@ -62,7 +66,13 @@ class CartesianSense(LinearOperator):
                 f"A Cartesian mask is boolean with 2 or 3 axes, got {self.mask.dtype} with shape "
                 f"{shape}."
             )
-        if Coils(self.maps, self._axis).maps.shape[-len(shape) :] != shape:
+        object.__setattr__(self, "encoded", self.encoded or len(shape))
+        if self.encoded not in (2, 3) or self.encoded > len(shape):
+            raise InconsistentError(
+                f"A Cartesian operator encodes 2 or 3 axes, no more than its mask has, got "
+                f"{self.encoded} and {len(shape)}."
+            )
+        if Coils(self.maps, self._axis).domain.shape[-len(shape) :] != shape:
             raise InconsistentError(
                 f"Coil maps of shape {tuple(self.maps.shape)} do not fit a mask of shape {shape}."
             )
@@ -85,18 +95,23 @@ class CartesianSense(LinearOperator):
     @property
     def _axis(self) -> int:
         """Where the coils stand."""
-        return 1 if self.mask.ndim == 2 else 0
+        return 1 if self.encoded == 2 else 0
+
+    @property
+    def _slices(self) -> bool:
+        """Whether every slice has a pattern of its own."""
+        return self.mask.ndim > self.encoded
 
     @cached_property
     def _phased_maps(self) -> Tensor:
         """Maps times the transform's right phase."""
-        phase = _phase(tuple(self.mask.shape), centred=True)
+        phase = _phase(tuple(self.mask.shape[-self.encoded :]), centred=True)
         return self.maps * phase.to(self.maps)
 
     @cached_property
     def _phased_mask(self) -> Tensor:
         """Mask times the transform's left phase; real where all sizes are even."""
-        shape = tuple(self.mask.shape)
+        shape = tuple(self.mask.shape[-self.encoded :])
         samples = self.mask.cpu() * _phase(shape, centred=False)
         if all(n % 2 == 0 for n in shape):
             samples = samples.real.round()
@@ -106,7 +121,7 @@ class CartesianSense(LinearOperator):
     def _encoded(self) -> tuple[tuple[int, ...], Tensor]:
         """Axes along which the mask varies, and the mask with the other axes of size 1."""
         mask, axes = self.mask, []
-        for axis in range(-mask.ndim, 0):
+        for axis in self._image_axes:
             first = mask.narrow(axis, 0, 1)
             if bool((mask == first).all()):
                 mask = first
@@ -123,7 +138,7 @@ class CartesianSense(LinearOperator):
             return y.reshape(*x.shape[:-3], *y.shape[1:])
         images = x.unsqueeze(self._axis - 4) * maps
         kspace: Tensor = torch.fft.fftn(images, dim=self._image_axes, norm="ortho")
-        return kspace.mul_(samples)
+        return kspace.mul_(self._over_coils(samples))
 
     def _adjoint(self, y: Tensor) -> Tensor:
         maps = self._phased_maps.to(device=y.device, dtype=y.dtype)
@@ -132,12 +147,17 @@ class CartesianSense(LinearOperator):
             batch = y.reshape(-1, *self.codomain.shape).resolve_conj().numpy()
             x = sense.adjoint(batch, maps.numpy(), samples.numpy(), self._axis)
             return torch.from_numpy(x).reshape(*y.shape[:-4], *x.shape[1:])
-        images: Tensor = torch.fft.ifftn(y * samples.conj(), dim=self._image_axes, norm="ortho")
+        kspace = y * self._over_coils(samples.conj())
+        images: Tensor = torch.fft.ifftn(kspace, dim=self._image_axes, norm="ortho")
         return images.mul_(maps.conj()).sum(dim=self._axis - 4)
 
     @property
     def _image_axes(self) -> tuple[int, ...]:
-        return tuple(range(-self.mask.ndim, 0))
+        return tuple(range(-self.encoded, 0))
+
+    def _over_coils(self, samples: Tensor) -> Tensor:
+        """Let a mask per slice broadcast over the coils."""
+        return samples.unsqueeze(1) if self._slices else samples
 
     def gram(self, x: Tensor) -> Tensor:
         """``A^H A x``, with transforms only along the axes on which the mask depends."""
@@ -153,6 +173,7 @@ class CartesianSense(LinearOperator):
             return torch.from_numpy(out).reshape(x.shape)
         images = x.unsqueeze(self._axis - 4) * maps
         if axes:
+            mask = self._over_coils(mask)
             images = torch.fft.fftn(images, dim=axes, norm="ortho").mul_(mask)
             images = torch.fft.ifftn(images, dim=axes, norm="ortho")
         return images.mul_(maps.conj()).sum(dim=self._axis - 4)
@@ -173,7 +194,8 @@ def sense_operator(geometry: Cartesian, maps: Tensor) -> CartesianSense:
     InconsistentError
         If maps and mask do not fit.
     """
-    return CartesianSense(maps, torch.from_numpy(geometry.mask.copy()).to(maps.device))
+    mask = torch.from_numpy(geometry.mask.copy()).to(maps.device)
+    return CartesianSense(maps, mask, geometry.encoded)
 
 
 def _phase(shape: tuple[int, ...], *, centred: bool) -> Tensor:

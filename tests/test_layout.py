@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "yaml_loader": {"errors"},
     "protocol_files": {"errors", "protocol", "yaml_loader", "protocols"},
     "operators": {"arrays", "errors", "grid", "geometry", "operators"},
+    "preprocessing": {"arrays", "errors", "geometry", "grid", "preprocessing"},
+    "raw": {"calibration", "errors", "geometry", "grid", "preprocessing", "raw", "study"},
     "physics": {"arrays", "errors", "grid", "geometry", "physics", "study", "units"},
 }
 MUST_NOT_IMPORT = {

@@ -9,7 +9,7 @@ from medrecon.geometry.ct import (
     SliceGeometry,
     VolumeGeometry,
 )
-from medrecon.geometry.mr import Cartesian
+from medrecon.geometry.mr import Cartesian, MRGeometry, NonCartesian
 from medrecon.geometry.vectors import ConeVectors, ParallelVectors
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "ConeBeam",
     "ConeVectors",
     "FanBeam",
+    "MRGeometry",
+    "NonCartesian",
     "ParallelBeam",
     "ParallelBeam3D",
     "ParallelVectors",

@@ -1,7 +1,7 @@
 """Read and write MRD (ISMRMRD) raw data, the vendor-neutral format of MR scanners.
 
 Only Cartesian scans of one image: no second contrast, repetition, phase or set. Slices are placed
-by their positions (see :mod:`medrecon.io.mr_slices`), readout oversampling is taken off, averages
+by their positions (see :mod:`medrecon.raw.slices`), readout oversampling is taken off, averages
 are averaged, and coils are whitened where the file holds a noise scan.
 
 References
@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.geometry import Cartesian
 from medrecon.io.hdf5 import list_members, open_hdf5, read_dataset
-from medrecon.io.mr_slices import SlicePose
 from medrecon.io.mrd_header import (
     NOISE_STD,
     calibration_is_embedded,
@@ -36,7 +35,9 @@ from medrecon.io.mrd_header import (
     user_parameter,
 )
 from medrecon.io.mrd_write import MASK, REFERENCE, write_ismrmrd
-from medrecon.io.raw_cartesian import Encoding, NoiseScan, RawScan, Readout, assemble
+from medrecon.raw.assemble import assemble
+from medrecon.raw.scan import Encoding, NoiseScan, RawScan, Readout
+from medrecon.raw.slices import SlicePose
 from medrecon.study import Study
 
 _NOT_IMAGING = (
@@ -91,7 +92,7 @@ def read_ismrmrd(path: Path) -> Study:
     for counter in _SINGLE:
         _only(head["idx"], imaging, counter, path)
     scan = RawScan(
-        encoding=encoding,
+        encodings=(encoding,),
         readouts=[_readout(head, data, i, encoding, path) for i in imaging],
         path=path,
         noise=_noise(head, data, imaging, relative_noise_bandwidth(header), path),

@@ -12,7 +12,7 @@ from medrecon.errors import InconsistentError, ResourceError, UnreadableError
 from medrecon.geometry import Cartesian
 from medrecon.grid import Grid
 from medrecon.io.hdf5 import MAX_BYTES
-from medrecon.io.kspace import Complex, live_coils, require_finite, warn_of_spikes
+from medrecon.raw.plausible import Complex, live_coils, require_finite, warn_of_spikes
 from medrecon.study import Study
 
 _NAMES = {3: "coil, y, x", 4: "slice, coil, y, x"}

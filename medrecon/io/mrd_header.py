@@ -9,7 +9,8 @@ from typing import Any
 from ismrmrd import xsd
 
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.io.raw_cartesian import Encoding, check_encoding
+from medrecon.raw.assemble import check_encoding
+from medrecon.raw.scan import Encoding
 from medrecon.study import Identity
 
 _MAX_BYTES = 4 * 2**20

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from medrecon.errors import InconsistentError
 from medrecon.geometry import Cartesian
 from medrecon.grid import Grid
-from medrecon.io.mr_slices import slice_center
 from medrecon.io.mrd_header import NOISE_STD, SIMULATED
 from medrecon.io.outputs import whole_file
+from medrecon.raw.slices import slice_center
 from medrecon.study import Study
 
 REFERENCE = "reference"

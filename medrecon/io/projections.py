@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.geometry import Cartesian, CTGeometry
+from medrecon.geometry import Cartesian, CTGeometry, MRGeometry, NonCartesian
 from medrecon.grid import Grid, Triple
 from medrecon.io.hdf5 import open_hdf5, read_dataset
 from medrecon.io.outputs import whole_file
@@ -133,8 +133,8 @@ def is_projections(file: Any) -> bool:
     return bool(file.attrs.get("format") == FORMAT)
 
 
-def _version(geometry: CTGeometry | Cartesian) -> int:
-    return 1 if isinstance(geometry, Cartesian) else needed_version(geometry)
+def _version(geometry: CTGeometry | MRGeometry) -> int:
+    return 1 if isinstance(geometry, MRGeometry) else needed_version(geometry)
 
 
 def _numpy(values: Tensor) -> Any:
@@ -142,7 +142,9 @@ def _numpy(values: Tensor) -> Any:
     return values.to(torch.complex64 if values.is_complex() else torch.float32).numpy()
 
 
-def _write_geometry(group: Any, geometry: CTGeometry | Cartesian) -> None:
+def _write_geometry(group: Any, geometry: CTGeometry | MRGeometry) -> None:
+    if isinstance(geometry, NonCartesian):
+        raise InconsistentError("Non-Cartesian MR studies are written as MRD, not in this layout.")
     if isinstance(geometry, Cartesian):
         group.attrs["kind"] = "cartesian"
         group.create_dataset("mask", data=geometry.mask, compression="gzip")

@@ -21,8 +21,9 @@ import numpy as np
 import twixtools
 
 from medrecon.errors import InconsistentError, MedreconError, UnreadableError
-from medrecon.io.mr_slices import SlicePose
-from medrecon.io.raw_cartesian import Encoding, NoiseScan, RawScan, Readout, assemble
+from medrecon.raw.assemble import assemble
+from medrecon.raw.scan import Encoding, NoiseScan, RawScan, Readout
+from medrecon.raw.slices import SlicePose
 from medrecon.study import Identity, Study
 
 _CARTESIAN = 1
@@ -67,7 +68,7 @@ def read_twix(path: Path) -> Study:
     try:
         _refuse_what_is_not_one_image(blocks, header, path)
         scan = RawScan(
-            encoding=_encoding(blocks, header, path),
+            encodings=(_encoding(blocks, header, path),),
             readouts=[_readout(block) for block in blocks],
             path=path,
             noise=_noise(measurements),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from medrecon.geometry import Cartesian
+from medrecon.geometry import MRGeometry
 from medrecon.physics.beam_hardening import WaterCorrection
 from medrecon.physics.counts import LineIntegrals
 from medrecon.physics.rings import remove_rings, remove_stripes
@@ -27,7 +27,7 @@ def corrected(study: Study, protocol: Protocol) -> tuple[Study, tuple[str, ...]]
         Names of the corrections, for the report.
     """
     done: list[str] = []
-    if study.identity.simulated or isinstance(study.geometry, Cartesian):
+    if study.identity.simulated or isinstance(study.geometry, MRGeometry):
         return study, ()
     if protocol.beam_hardening is not None:
         study = _hardened(study, protocol.beam_hardening, protocol.mu_water_per_mm)
@@ -50,7 +50,7 @@ def _hardened(study: Study, settings: BeamHardening, water: float) -> Study:
 
 
 def _ringless(study: Study, settings: Rings) -> Study:
-    if isinstance(study.geometry, Cartesian):
+    if isinstance(study.geometry, MRGeometry):
         return study
     if settings.method == "stripes":
         values = remove_stripes(study.measurements, study.geometry)

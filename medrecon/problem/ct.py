@@ -15,7 +15,7 @@ from medrecon.analytic.fdk import fdk
 from medrecon.analytic.helical import helical
 from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian, CTGeometry
+from medrecon.geometry import CTGeometry, MRGeometry
 from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.operators.base import LinearOperator
@@ -69,7 +69,7 @@ def ct_problem(
         If the protocol's backend cannot project this scan.
     """
     geometry = study.geometry
-    if isinstance(geometry, Cartesian):
+    if isinstance(geometry, MRGeometry):
         raise InconsistentError("This is an MR study; a CT protocol cannot reconstruct it.")
     study, done = corrected(study, protocol)
     grid = grid_of(protocol) or study.grid

@@ -31,7 +31,8 @@ def forward(x: Complex, maps: Complex, samples: NDArray[Any], axis: int) -> Comp
     maps
         ``(z, coils, y, x)`` for ``axis`` 1, ``(coils, z, y, x)`` for ``axis`` 0.
     samples
-        Factor of every sample, ``(y, x)`` or ``(z, y, x)``.
+        Factor of every sample: ``(y, x)`` for all slices, ``(z, y, x)`` for every slice or for 3D
+        encoding.
     axis
         Where the coils stand in ``maps``.
 
@@ -41,12 +42,12 @@ def forward(x: Complex, maps: Complex, samples: NDArray[Any], axis: int) -> Comp
         ``(batch, *maps.shape)``.
     """
     out: Complex = np.empty((len(x), *maps.shape), dtype=x.dtype)
-    axes = tuple(range(-samples.ndim, 0))
+    axes = _axes(axis)
 
     def task(batch: int, part: int) -> None:
         y = out[batch, part]
         np.multiply(x[batch, part] if axis else x[batch], maps[part], out=y)
-        np.multiply(_fft(y, axes), samples, out=y)
+        np.multiply(_fft(y, axes), _of(samples, part, axis), out=y)
 
     _in_parallel(task, len(x), len(maps))
     return out
@@ -54,11 +55,12 @@ def forward(x: Complex, maps: Complex, samples: NDArray[Any], axis: int) -> Comp
 
 def adjoint(y: Complex, maps: Complex, samples: NDArray[Any], axis: int) -> Complex:
     """Compute ``sum_c conj(maps_c) IFFT(conj(samples) y_c)``; shapes as in :func:`forward`."""
-    axes = tuple(range(-samples.ndim, 0))
+    axes = _axes(axis)
     conjugate = samples.conj()
 
     def task(batch: int, part: int) -> Complex:
-        return _combine(_ifft(y[batch, part] * conjugate, axes), maps[part], axis)
+        kspace = y[batch, part] * _of(conjugate, part, axis)
+        return _combine(_ifft(kspace, axes), maps[part], axis)
 
     return _gather(_in_parallel(task, len(y), len(maps)), axis)
 
@@ -75,10 +77,20 @@ def gram(
     def task(batch: int, part: int) -> Complex:
         image = (x[batch, part] if axis else x[batch]) * maps[part]
         image = _fft(image, axes)
-        image *= mask
+        image *= _of(mask, part, axis)
         return _combine(_ifft(image, axes), maps[part], axis)
 
     return _gather(_in_parallel(task, len(x), len(maps)), axis)
+
+
+def _axes(axis: int) -> tuple[int, ...]:
+    """Axes of the transform: two slice-wise (coils at 1), three for 3D encoding (coils at 0)."""
+    return (-2, -1) if axis else (-3, -2, -1)
+
+
+def _of(samples: NDArray[Any], part: int, axis: int) -> NDArray[Any]:
+    """Factor of one slice, or of all."""
+    return samples[part if len(samples) > 1 else 0] if axis and samples.ndim == 3 else samples
 
 
 def _in_parallel(task: Callable[[int, int], _T], batch: int, parts: int) -> list[list[_T]]:

@@ -27,6 +27,8 @@ LAYOUTS = {
     "2d mixed": ((2, 3, 6, 9), 2),
     "3d even": ((2, 4, 6, 8), 3),
     "3d odd": ((3, 5, 4, 7), 3),
+    "slices even": ((3, 2, 8, 6), 2),
+    "slices odd": ((4, 3, 7, 5), 2),
 }
 PATTERNS = ("scattered", "lines", "full")
 
@@ -40,14 +42,19 @@ def pattern(kind: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def fused(layout: str, kind: str = "scattered") -> CartesianSense:
+    """With a pattern of its own in every slice where the layout's name says so."""
     shape, encoded = LAYOUTS[layout]
-    return CartesianSense(random(Space(shape, complex=True)), pattern(kind, shape[-encoded:]))
+    sampled = shape[-encoded:] if "slices" not in layout else (shape[0], *shape[-encoded:])
+    return CartesianSense(random(Space(shape, complex=True)), pattern(kind, sampled), encoded)
 
 
 def composed(operator: CartesianSense) -> LinearOperator:
     coils = Coils(operator.maps, axis=operator.blocks)
-    fourier = Fourier(coils.codomain, axes=operator.mask.ndim)
-    return Mask(fourier.codomain, operator.mask) @ fourier @ coils
+    fourier = Fourier(coils.codomain, axes=operator.encoded)
+    mask = operator.mask
+    if mask.ndim > operator.encoded:
+        mask = mask[:, None].expand(operator.maps.shape)
+    return Mask(fourier.codomain, mask) @ fourier @ coils
 
 
 def dft_matrix(n: int) -> torch.Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,110 +25,10 @@ from medrecon.calibration.prewhitening import (
 from medrecon.errors import InconsistentError, ResourceError
 from medrecon.geometry import Cartesian
 from medrecon.geometry.kspace import crop_or_pad, image_to_kspace, kspace_to_image
-from medrecon.grid import Triple
-from medrecon.io.hdf5 import MAX_BYTES
-from medrecon.io.kspace import Complex, live_coils, warn_of_spikes
-from medrecon.io.mr_slices import SlicePose, slab_grid, stack_grid
-from medrecon.study import Identity, Study
-
-MAX_MATRIX = 4096
-"""Largest encoded matrix along any axis."""
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """What the header says about the encoded k-space; all triples are ``(z, y, x)``.
-
-    Parameters
-    ----------
-    matrix
-        Samples of the encoded k-space.
-    fov
-        Encoded field of view, mm. Along z of slice-wise encoding: the slice thickness.
-    readout_fov
-        Field of view along x that is kept after the readout's oversampling is taken off, mm.
-    center
-        Counter of the k-space centre along z and y.
-    is_3d
-        Whether z is encoded.
-    """
-
-    matrix: tuple[int, int, int]
-    fov: Triple
-    readout_fov: float
-    center: tuple[int, int]
-    is_3d: bool
-
-
-@dataclass(frozen=True)
-class Readout:
-    """One imaging readout.
-
-    Parameters
-    ----------
-    data
-        Complex64, ``(coils, samples)``.
-    line, partition, slice
-        Counters along y, z and over slices.
-    center
-        Sample at the centre of k-space.
-    pose
-        Where its slice is.
-    """
-
-    data: Complex
-    line: int
-    partition: int
-    slice: int
-    center: int
-    pose: SlicePose
-
-
-@dataclass(frozen=True)
-class NoiseScan:
-    """Readouts without signal.
-
-    Parameters
-    ----------
-    data
-        Complex64, ``(coils, samples)``, all readouts end to end.
-    dwell, imaging_dwell
-        Time per sample of the noise scan and of the imaging readouts, the same unit; 0: unknown.
-    relative_bandwidth
-        Effective over nominal noise bandwidth of the receiver.
-    """
-
-    data: Complex
-    dwell: float = 0.0
-    imaging_dwell: float = 0.0
-    relative_bandwidth: float = 1.0
-
-
-@dataclass(frozen=True)
-class RawScan:
-    """All that a reader found in a file.
-
-    Parameters
-    ----------
-    encoding, readouts, noise
-        See there; ``noise`` is ``None`` where none was measured.
-    path
-        The file.
-    identity
-        Of whom.
-    noise_std
-        Root of ``E|n|^2`` where the file itself says it.
-    reference
-        The truth, where the file holds it.
-    """
-
-    encoding: Encoding
-    readouts: Sequence[Readout]
-    path: Path
-    noise: NoiseScan | None = None
-    identity: Identity = field(default_factory=Identity)
-    noise_std: float | None = None
-    reference: Tensor | None = None
+from medrecon.raw.plausible import Complex, live_coils, warn_of_spikes
+from medrecon.raw.scan import MAX_BYTES, MAX_MATRIX, Encoding, NoiseScan, RawScan, Readout
+from medrecon.raw.slices import slab_grid, stack_grid
+from medrecon.study import Study
 
 
 def check_encoding(encoding: Encoding, path: Path) -> None:
@@ -170,7 +69,7 @@ def assemble(scan: RawScan) -> Study:
     ResourceError
         If the k-space would not fit into memory.
     """
-    path, encoding = scan.path, scan.encoding
+    path, encoding = scan.path, scan.encodings[0]
     check_encoding(encoding, path)
     if not scan.readouts:
         raise InconsistentError(f"{path} holds no imaging data (only noise or other scans).")
@@ -204,7 +103,7 @@ def _fill(scan: RawScan, slices: list[int]) -> tuple[Complex, NDArray[np.intp], 
 
     Slice-wise data have ``z`` of size 1 here, 3D data one slice.
     """
-    encoding, path = scan.encoding, scan.path
+    encoding, path = scan.encodings[0], scan.path
     depth = encoding.matrix[0] if encoding.is_3d else 1
     height, width = encoding.matrix[1:]
     coils, samples = scan.readouts[0].data.shape
@@ -288,7 +187,7 @@ def kept_width(encoding: Encoding) -> int:
 def _study(
     scan: RawScan, slices: list[int], kspace: Tensor, counts: NDArray[np.intp], columns: slice
 ) -> Study:
-    encoding, path = scan.encoding, scan.path
+    encoding, path = scan.encodings[0], scan.path
     width = kspace.shape[-1]
     pixel = (encoding.fov[1] / encoding.matrix[1], encoding.fov[2] / encoding.matrix[2])
     poses = {readout.slice: readout.pose for readout in reversed(scan.readouts)}

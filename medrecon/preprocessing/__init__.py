@@ -1,0 +1,1 @@
+"""What is done to raw k-space before an operator can model it."""

@@ -1,0 +1,1 @@
+"""From single readouts, as scanners store them, to studies: sorted, corrected, placed."""
