@@ -17,6 +17,12 @@ from medrecon.errors import ProtocolError, UsageError
 from medrecon.protocol import METHODS, Protocol
 
 SCHEMA_VERSION = 1
+_FILES = (
+    ("acquisition", "matrices_file"),
+    ("coil_maps", "file"),
+    ("field_map_file",),
+)
+"""Settings that are paths, meant relative to the protocol file."""
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -119,17 +125,23 @@ class _Reader:
             self._refuse_address(("prior", "name"), name)
             if "/" in name or "\\" in name:
                 self.data["prior"]["name"] = str((folder / name).resolve())
-        matrices = self._text("acquisition", "matrices_file")
-        if matrices is not None:
-            path = ("acquisition", "matrices_file")
-            self._refuse_address(path, matrices)
-            if Path(matrices).is_absolute() or PureWindowsPath(matrices).is_absolute():
+        for path in _FILES:
+            file = self._text(*path)
+            if file is None:
+                continue
+            self._refuse_address(path, file)
+            if Path(file).is_absolute() or PureWindowsPath(file).is_absolute():
                 raise self._error(path, "absolute paths are not followed, put it beside this file")
-            self.data["acquisition"]["matrices_file"] = str((folder / matrices).resolve())
+            self._block(path[:-1])[path[-1]] = str((folder / file).resolve())
 
-    def _text(self, block: str, key: str) -> str | None:
-        part = self.data.get(block)
-        value = part.get(key) if isinstance(part, dict) else None
+    def _block(self, path: tuple[str, ...]) -> dict[str, Any]:
+        node: Any = self.data
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        return node if isinstance(node, dict) else {}
+
+    def _text(self, *path: str) -> str | None:
+        value = self._block(path[:-1]).get(path[-1])
         return value if isinstance(value, str) else None
 
     def _refuse_address(self, path: yaml_loader.Path, name: str) -> None:

@@ -180,12 +180,12 @@ def _baseline(
         iterates = total_variation(
             problem.data,
             problem.grid.spacing,
-            weight=spec.weight,
+            weight=spec.strength,
             iterations=spec.iterations,
             start=start,
         )
     else:
-        iterates = cgls(problem.data, iterations=spec.iterations, weight=spec.weight)
+        iterates = cgls(problem.data, iterations=spec.iterations, weight=spec.strength)
     for state in iterates:
         yield Event(spec.method, state.iteration, spec.iterations, state.residual)
     if state.iteration < spec.iterations:

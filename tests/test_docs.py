@@ -95,7 +95,8 @@ def test_shown_settings_exist():
 
 
 def test_methods_in_the_schema_are_the_documented_kinds():
-    kinds = {"parallel", "parallel3d", "fan", "cone", "helical", "vectors", "cartesian"}
+    kinds = {"parallel", "parallel3d", "fan", "cone", "helical", "vectors"}
+    kinds |= {"cartesian", "non_cartesian"}
     assert set(METHODS) == kinds
     for kind in kinds:
         assert f"`{kind}`" in text_of("docs/cli.md")

@@ -6,13 +6,14 @@ strict YAML.
 
 from medrecon.protocol.corrections import BeamHardening, Counts, Rings, TiffImages
 from medrecon.protocol.methods import METHODS, Baseline
+from medrecon.protocol.mr import CartesianScan, CoilCompression, CoilMaps, NonCartesianScan
 from medrecon.protocol.sampling import ConjugateGradients, Noise, Prior, Sampler, TVz
 from medrecon.protocol.scans import (
-    CartesianScan,
     ConeScan,
     CTScan,
     FanScan,
     HelicalScan,
+    MRScan,
     ParallelRowsScan,
     ParallelScan,
     VectorsScan,
@@ -25,13 +26,17 @@ __all__ = [
     "BeamHardening",
     "CTScan",
     "CartesianScan",
+    "CoilCompression",
+    "CoilMaps",
     "ConeScan",
     "ConjugateGradients",
     "Counts",
     "FanScan",
     "GridSettings",
     "HelicalScan",
+    "MRScan",
     "Noise",
+    "NonCartesianScan",
     "Output",
     "ParallelRowsScan",
     "ParallelScan",

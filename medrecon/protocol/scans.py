@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_serializer, model_validator
 
+from medrecon.protocol.mr import CartesianScan, NonCartesianScan
 from medrecon.protocol.settings import Count, Finite, NonNegative, Positive, Settings
 
 Shift = Annotated[tuple[Finite, Finite, Finite], Field(strict=False)]
@@ -169,27 +170,6 @@ class VectorsScan(_Scan):
         return Path(value).name  # records of a run tell no folders
 
 
-class CartesianScan(Settings):
-    """Cartesian multi-coil MR; ``run`` undersamples fully sampled data by it, if it says so."""
-
-    kind: Literal["cartesian"]
-    pattern: Literal["as_measured", "uniform", "random", "poisson"] = "as_measured"
-    acceleration: Annotated[float, Field(ge=1, le=64)] = 1.0
-    calibration_lines: Annotated[int, Field(ge=0, le=1024)] = 24
-    coils: Annotated[int, Field(ge=1, le=128)] = 8
-    """Number of receive coils, for ``simulate``."""
-    noise_std: NonNegative = 0.0
-    """Added complex noise relative to the image's 99th percentile, for ``simulate``."""
-
-    @model_validator(mode="after")
-    def _pattern_accelerates(self) -> Self:
-        if self.pattern == "as_measured" and self.acceleration != 1:
-            raise ValueError(
-                "acceleration: needs a pattern (uniform, random or poisson); as_measured keeps "
-                "every sample"
-            )
-        return self
-
-
 CTScan = ParallelScan | ParallelRowsScan | FanScan | ConeScan | HelicalScan | VectorsScan
-Scan = Annotated[CTScan | CartesianScan, Field(discriminator="kind")]
+MRScan = CartesianScan | NonCartesianScan
+Scan = Annotated[CTScan | MRScan, Field(discriminator="kind")]

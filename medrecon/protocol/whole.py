@@ -6,12 +6,14 @@ that checks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from medrecon.protocol.corrections import BeamHardening, Counts, Rings, TiffImages
 from medrecon.protocol.methods import METHODS, Baseline
+from medrecon.protocol.mr import CoilCompression, CoilMaps
 from medrecon.protocol.sampling import Prior, Sampler
 from medrecon.protocol.scans import Scan
 from medrecon.protocol.settings import Finite, Label, NonNegative, Positive, Settings, Size
@@ -41,13 +43,28 @@ class Preview(Settings):
         return self
 
 
+Part = Literal["magnitude", "phase", "complex"]
+_COMBINABLE = ("zero_filled", "rss", "adaptive", "grappa", "gridding", "adjoint", "cg_sense")
+_MR_ONLY = ("coil_maps", "coil_compression", "partial_fourier", "field_map_file")
+_CT_ONLY = ("beam_hardening", "rings", "file")
+
+
 class Output(Settings):
     """What to write."""
 
+    parts: Annotated[tuple[Part, ...], Field(strict=False, min_length=1)] = ("magnitude",)
+    """Of a complex (MR) image. NIfTI has all three, DICOM magnitude and phase (rad); the real
+    images of ``rss`` and ``zero_filled`` have no phase."""
     nifti: bool = True
     dicom: bool = True
     preview: Preview | None = None
     series_description: Annotated[str, Field(max_length=40)] = "medrecon"
+
+    @model_validator(mode="after")
+    def _parts_differ(self) -> Self:
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError("parts: each of magnitude, phase and complex at most once")
+        return self
 
 
 class Protocol(Settings):
@@ -80,6 +97,16 @@ class Protocol(Settings):
     """Removal of rings from measured data (CT)."""
     file: TiffImages | None = None
     """Where TIFF images lie and what they mean; null: the file says it (CT)."""
+    coil_maps: CoilMaps | None = None
+    """Where coil sensitivities come from (MR); null: ESPIRiT, one set."""
+    coil_compression: CoilCompression | None = None
+    """Fewer virtual coils (MR)."""
+    partial_fourier: Literal["zero_fill", "homodyne", "pocs"] | None = None
+    """What the methods that fill k-space (rss, zero_filled, adaptive, grappa) do where one side of
+    it was left out (MR, cartesian); null: zero_fill."""
+    field_map_file: str | None = None
+    """Off-resonance in Hz, NIfTI or .npy on the grid of the scan (MR, where samples have times);
+    its path is meant relative to the protocol file."""
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False, min_length=1)]
     prior: Prior | None = None
     sampler: Sampler | None = None
@@ -88,15 +115,40 @@ class Protocol(Settings):
     @model_validator(mode="after")
     def _modality_fits(self) -> Self:
         kind = self.acquisition.kind
-        if (self.modality == "MR") != (kind == "cartesian"):
+        if (self.modality == "MR") != (kind in ("cartesian", "non_cartesian")):
             raise ValueError(f"acquisition.kind: {kind} is not {self.modality}")
         if self.modality == "CT" and self.grid is None:
             raise ValueError("grid: a CT protocol has to say shape and spacing_mm of the volume")
         if self.modality == "MR" and self.grid is not None:
             raise ValueError("grid: an MR scan's header says the grid, leave it out")
-        for name in ("beam_hardening", "rings", "file"):
-            if self.modality == "MR" and getattr(self, name) is not None:
-                raise ValueError(f"{name}: is for CT, leave it out")
+        other, foreign = ("CT", _CT_ONLY) if self.modality == "MR" else ("MR", _MR_ONLY)
+        for name in foreign:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: is for {other}, leave it out")
+        if self.modality == "CT" and self.output.parts != ("magnitude",):
+            raise ValueError("output.parts: CT images are real, leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _coils_fit(self) -> Self:
+        if self.acquisition.kind == "non_cartesian":
+            if self.partial_fourier is not None:
+                raise ValueError("partial_fourier: is for cartesian, leave it out")
+            if self.coil_compression and self.coil_compression.method == "geometric":
+                raise ValueError("coil_compression.method: geometric is for cartesian, use svd")
+        if self.coil_maps is None or self.coil_maps.sets == 1:
+            return self
+        if self.prior is not None:
+            raise ValueError(
+                f"coil_maps.sets: {self.coil_maps.sets} sets make as many images, and a prior "
+                "takes one; use sets: 1 or leave out prior and sampler"
+            )
+        for index, baseline in enumerate(self.baselines):
+            if baseline.method not in _COMBINABLE:
+                raise ValueError(
+                    f"baselines.{index}.method: {baseline.method} takes one set of coil maps, use "
+                    "cg_sense or coil_maps.sets: 1"
+                )
         return self
 
     @model_validator(mode="after")
@@ -110,6 +162,10 @@ class Protocol(Settings):
             if baseline.method in seen:
                 raise ValueError(f"{where}: {baseline.method} is listed twice")
             seen.add(baseline.method)
+            if self.modality == "CT" and baseline.method == "tv" and baseline.weight is None:
+                raise ValueError(
+                    f"baselines.{index}.weight: total variation needs a weight above 0"
+                )
         return self
 
     @model_validator(mode="after")
@@ -128,3 +184,7 @@ class Protocol(Settings):
             present, absent = ("prior", "sampler") if self.prior else ("sampler", "prior")
             raise ValueError(f"{absent}: needed as {present} is given, or leave out both")
         return self
+
+    @field_serializer("field_map_file", when_used="json")
+    def _name_only(self, value: str | None) -> str | None:
+        return None if value is None else Path(value).name  # records of a run tell no folders
