@@ -1,0 +1,316 @@
+"""Partial Fourier: k-space that was left out on one side, filled by its conjugate symmetry.
+
+The spectrum of a real image is conjugate symmetric, so half of it would do. Images are not real,
+but their phase is smooth and therefore known from the middle of k-space, which *is* measured on
+both sides. Two ways to use it:
+
+* homodyne detection: the measured side counts twice, the phase is taken off, and the real part
+  stays. One step, and the noise of measured samples changes.
+* projections onto convex sets (POCS): images of that phase and images of the measured samples, in
+  turns. Measured samples stay as they are.
+
+Both work coil by coil on data that have no gaps next to the missing side. Undersampled coil images
+are folded, and the phase of a fold is not smooth: fill the gaps first (GRAPPA), or leave the
+missing side to the reconstruction.
+
+References
+----------
+Noll, Nishimura, Macovski, Homodyne detection in magnetic resonance imaging, IEEE Trans Med Imaging
+10 (1991), doi:10.1109/42.79473.
+Haacke, Lindskog, Lin, A fast, iterative, partial-Fourier technique capable of local phase recovery,
+J Magn Reson 92 (1991), doi:10.1016/0022-2364(91)90253-P.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medrecon.errors import InconsistentError
+from medrecon.geometry.kspace import image_to_kspace, kspace_to_image
+
+Mask = NDArray[np.bool_] | Tensor
+
+_NOT_PARTIAL = 0.02  # of the matrix: what may lack on one side of a scan that is called complete
+_FEWEST = 4  # samples on both sides of the centre from which a phase can be taken
+
+
+@dataclass(frozen=True)
+class _Band:
+    """What is measured along the partial axis, as distances from the centre of k-space."""
+
+    axis: int  # negative, counted from the end
+    near: int  # measured samples on the short side of the centre
+    low_side_missing: bool
+    share: float
+
+    def distance(self, n: int) -> Tensor:
+        """Position along the axis, positive towards the side that was measured."""
+        k = torch.arange(n) - n // 2
+        return k if self.low_side_missing else -k
+
+
+def partial_fourier_axis(mask: Mask) -> tuple[int, float] | None:
+    """Find the axis along which one side of k-space was left out.
+
+    A side counts as left out where more is missing than the largest gap of undersampling and more
+    than 2 % of the matrix; a matrix that lacks as much on both sides has only a lower resolution.
+
+    Parameters
+    ----------
+    mask
+        Boolean, centre of every axis at ``n // 2``; axes of size 1 are looked over.
+
+    Returns
+    -------
+    tuple of int and float, or None
+        The axis, negative (-1: x, -2: y, -3: z), and the share of its extent that was measured,
+        e.g. 0.75 for "6/8"; the axis with the smallest share where there are several.
+    """
+    bands = _bands(_as_bool(mask))
+    return (bands[0].axis, bands[0].share) if bands else None
+
+
+def filled_mask(mask: Mask, axes: Sequence[int] | None = None) -> NDArray[np.bool_]:
+    """Say which samples :func:`homodyne` and :func:`pocs` know: measured ones and their mirrors.
+
+    Parameters
+    ----------
+    mask
+        Boolean.
+    axes
+        The encoded axes; default: all.
+    """
+    known = _as_bool(mask)
+    axes = tuple(range(known.ndim)) if axes is None else axes
+    if _bands(known, [axis % known.ndim - known.ndim for axis in axes]):
+        known = known | _mirrored(known, axes)
+    filled: NDArray[np.bool_] = known.numpy()
+    return filled
+
+
+def zero_fill(kspace: Tensor, mask: Mask, axes: Sequence[int], *, transition: int = 0) -> Tensor:
+    """Leave what is missing at zero, with a soft edge if wanted.
+
+    Parameters
+    ----------
+    kspace
+        Complex, centred.
+    mask
+        Boolean, broadcasts to ``kspace``.
+    axes
+        The encoded axes of ``kspace``.
+    transition
+        Samples over which measured k-space is faded out (a Hann flank) at the side that is
+        missing, against ringing; it costs resolution.
+
+    Returns
+    -------
+    Tensor
+        k-space of the same shape.
+
+    Raises
+    ------
+    InconsistentError
+        If the mask does not fit.
+    """
+    known, axes = _fitted(kspace, mask, axes)
+    filled = kspace * known.to(kspace.device)
+    for band in _bands(known, axes) if transition > 0 else ():
+        n = kspace.shape[band.axis]
+        depth = (band.distance(n) + band.near + 0.5).clamp(0, transition) / transition
+        filled = filled * _along(torch.sin(0.5 * torch.pi * depth) ** 2, band.axis, kspace)
+    return filled
+
+
+def homodyne(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> Tensor:
+    """Fill one missing side by homodyne detection.
+
+    The measured side counts twice with a linear ramp through the centre, so that a sample and its
+    mirror add up to 2; the real part after the phase of the symmetric middle is taken off is the
+    image. Where several axes are partial, the one with the smallest share is filled.
+
+    Parameters
+    ----------
+    kspace
+        Complex, centred; any axes that are not encoded are images of their own (coils, slices).
+    mask
+        Boolean, broadcasts to ``kspace``.
+    axes
+        The encoded axes of ``kspace``.
+
+    Returns
+    -------
+    Tensor
+        k-space of the same shape; unchanged where no side is missing. The measured samples
+        differ from those given by as much as image and phase do not fit each other.
+
+    Raises
+    ------
+    InconsistentError
+        If the mask does not fit, has gaps beside the missing side, or too little was measured on
+        the short side of the centre.
+    """
+    known, axes = _fitted(kspace, mask, axes)
+    bands = _bands(known, axes)
+    if not bands:
+        return zero_fill(kspace, known, axes)
+    _require_whole_lines(known, bands[:1], axes)
+    band = bands[0]
+    distance = band.distance(kspace.shape[band.axis])
+    ramp = (1 + distance / (band.near + 1)).clamp(0, 2)
+    if len(ramp) % 2 == 0:
+        ramp[0] = ramp[0].clamp(max=1)  # its own mirror: the period of the transform is even
+
+    def detect(y: Tensor, known: Tensor) -> Tensor:
+        phase = _phase(y * known, bands[:1], axes)
+        image = kspace_to_image(y * known * _along(ramp, band.axis, y), axes)
+        return image_to_kspace((image * phase.conj()).real * phase, axes)
+
+    return _one_by_one(detect, kspace, known, axes)
+
+
+def pocs(kspace: Tensor, mask: Mask, axes: Sequence[int], *, iterations: int = 20) -> Tensor:
+    """Fill missing sides by projections onto convex sets.
+
+    In turns, the image is projected onto those of the phase of the symmetric middle (either sign,
+    so that noise is not made positive) and its k-space onto those with the measured samples. For
+    an image of exactly that phase the error halves with every iteration. Index 0 of an even axis
+    has no mirror but itself and stays at zero where it was not measured.
+
+    Parameters
+    ----------
+    kspace
+        Complex, centred; any axes that are not encoded are images of their own (coils, slices).
+    mask
+        Boolean, broadcasts to ``kspace``.
+    axes
+        The encoded axes of ``kspace``; several of them may be partial.
+    iterations
+        Number of projections.
+
+    Returns
+    -------
+    Tensor
+        k-space of the same shape, with all measured samples as they were.
+
+    Raises
+    ------
+    InconsistentError
+        As :func:`homodyne`.
+    """
+    known, axes = _fitted(kspace, mask, axes)
+    bands = _bands(known, axes)
+    if not bands:
+        return zero_fill(kspace, known, axes)
+    _require_whole_lines(known, bands, axes)
+
+    def project(y: Tensor, known: Tensor) -> Tensor:
+        measured = y * known
+        phase = _phase(measured, bands, axes)
+        filled = measured
+        for _ in range(iterations):
+            image = kspace_to_image(filled, axes)
+            image = (image * phase.conj()).real * phase
+            filled = torch.where(known, measured, image_to_kspace(image, axes))
+        return filled
+
+    return _one_by_one(project, kspace, known, axes)
+
+
+def _as_bool(mask: Mask) -> Tensor:
+    known = torch.as_tensor(mask)
+    if known.dtype != torch.bool or not known.any():
+        raise InconsistentError("A partial Fourier mask is boolean and has measured samples.")
+    return known.cpu()
+
+
+def _fitted(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+    known = _as_bool(mask)
+    try:
+        known = known.expand(kspace.shape)
+        negative = tuple(sorted({axis % kspace.ndim - kspace.ndim for axis in axes}))
+    except RuntimeError as error:
+        raise InconsistentError(
+            f"A mask of shape {tuple(known.shape)} does not fit k-space of shape "
+            f"{tuple(kspace.shape)}."
+        ) from error
+    return known, negative
+
+
+def _bands(known: Tensor, axes: Sequence[int] | None = None) -> list[_Band]:
+    """Find all partial axes, the most partial first."""
+    found = []
+    for axis in range(-known.ndim, 0) if axes is None else axes:
+        others = [other for other in range(known.ndim) if other != axis % known.ndim]
+        n = known.shape[axis]
+        line = known.amax(dim=others) if others else known
+        at = torch.nonzero(line).flatten()
+        low, high = int(at[0]), n - 1 - int(at[-1])
+        gap = int(at.diff().max()) if len(at) > 1 else n
+        missing = abs(low - high)
+        if missing <= max(1, gap, _NOT_PARTIAL * n):
+            continue
+        measured = n - low - high
+        near = n // 2 - low if low > high else int(at[-1]) - n // 2
+        found.append(_Band(axis, near, low > high, measured / (measured + missing)))
+    return sorted(found, key=lambda band: band.share)
+
+
+def _require_whole_lines(known: Tensor, bands: Sequence[_Band], axes: Sequence[int]) -> None:
+    for band in bands:
+        if band.near < _FEWEST:
+            raise InconsistentError(
+                f"Partial Fourier: {max(band.near, 0)} samples lie on the short side of the centre "
+                f"along axis {band.axis}, at least {_FEWEST} are needed to know the phase; use "
+                "zero_fill."
+            )
+        edges = known.to(torch.int8).diff(dim=band.axis) == 1
+        first = known.narrow(band.axis, 0, 1)
+        if bool((edges.sum(dim=band.axis, keepdim=True) + first.to(torch.int8)).gt(1).any()):
+            raise InconsistentError(
+                f"Partial Fourier: k-space has gaps along axis {band.axis}, and folded images have "
+                "no smooth phase; fill the gaps first (grappa), or use zero_fill."
+            )
+
+
+def _along(values: Tensor, axis: int, like: Tensor) -> Tensor:
+    """Shape ``values`` of one axis so that they can be multiplied with ``like``."""
+    return values.to(like.device, like.real.dtype).reshape(-1, *[1] * (-axis - 1))
+
+
+def _phase(measured: Tensor, bands: Sequence[_Band], axes: tuple[int, ...]) -> Tensor:
+    """Give ``exp(i phase)`` of the image whose k-space is the symmetric middle, Hann tapered."""
+    for band in bands:
+        distance = band.distance(measured.shape[band.axis]).abs()
+        taper = torch.cos(0.5 * torch.pi * (distance / (band.near + 1)).clamp(max=1)) ** 2
+        measured = measured * _along(taper, band.axis, measured)
+    image = kspace_to_image(measured, axes)
+    size = image.abs()
+    return torch.where(size > 0, image / size.clamp_min(torch.finfo(size.dtype).tiny), 1)
+
+
+def _mirrored(known: Tensor, axes: Sequence[int]) -> Tensor:
+    """Mirror a mask, ``k`` to ``-k`` with the transform's period: index 0 of an even axis stays."""
+    for axis in axes:
+        n = known.shape[axis]
+        known = known.index_select(axis, (2 * (n // 2) - torch.arange(n)) % n)
+    return known
+
+
+def _one_by_one(
+    fill: Callable[[Tensor, Tensor], Tensor], kspace: Tensor, known: Tensor, axes: tuple[int, ...]
+) -> Tensor:
+    """Work through the leading axis (coils or slices) one by one, to need little memory."""
+    known = known.to(kspace.device)
+    if -kspace.ndim in axes:
+        return fill(kspace, known)
+    out = torch.empty_like(kspace)
+    for i in range(len(kspace)):
+        out[i] = fill(kspace[i], known[i])
+    return out
