@@ -1,38 +1,70 @@
-"""Any measurement file as a Study, any image as a Volume: recognised by content, not by name."""
+"""Any measurement file as Studies, any image as a Volume: recognised by content, not by name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from medrecon.errors import UnreadableError
+from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.study import Identity, Study
 from medrecon.volume import Unit, Volume
 
 STUDIES = (
     "medrecon-study, DXchange and NXtomo projections (HDF5), DICOM-CT-PD projections (a folder), "
-    "ISMRMRD k-space (HDF5), Siemens twix (.dat), k-space arrays (.npy), HTC 2022 fan beam (.mat)"
+    "ISMRMRD and fastMRI k-space (HDF5), Siemens twix (.dat), BART k-space (.cfl, .hdr), k-space "
+    "arrays (.npy), HTC 2022 fan beam (.mat)"
 )
-"""What :func:`read_study` takes."""
+"""What :func:`read_studies` takes."""
 
 IMAGES = "NIfTI files (.nii, .nii.gz) and DICOM series (a folder or a file)"
 """What :func:`read_image` takes."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
+_BART = b"# Dimensions"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MANY = 12  # labels in one message
 _TIFF_NEEDS = (
     "it says no angles or distances, so name it in a protocol with its acquisition (see "
     "docs/file-formats.md)."
 )
 
 
-def read_study(path: Path, *, missing_views: int = 0) -> Study:
-    """Read measurements of any supported format.
+def read_studies(path: Path, *, missing_views: int = 0) -> tuple[Study, ...]:
+    """Read all that was measured, of any supported format.
 
     Parameters
     ----------
     path
         One file; for DICOM-CT-PD the folder of the series.
+    missing_views
+        How many views a DICOM-CT-PD series may lack.
+
+    Returns
+    -------
+    tuple of Study
+        One per image. CT files hold one; MR files as many as they have contrasts, repetitions,
+        slabs and so on, told apart by their ``label``.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is missing, damaged or of no supported format.
+    InconsistentError
+        If its content contradicts itself or physics.
+    """
+    found = _read(path, missing_views)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def read_study(path: Path, *, label: str | None = None, missing_views: int = 0) -> Study:
+    """Read the measurements of one image.
+
+    Parameters
+    ----------
+    path
+        As for :func:`read_studies`.
+    label
+        Which image, where the file holds several.
     missing_views
         How many views a DICOM-CT-PD series may lack.
 
@@ -44,10 +76,35 @@ def read_study(path: Path, *, missing_views: int = 0) -> Study:
     Raises
     ------
     UnreadableError
-        If the file is missing, damaged or of no supported format.
+        As :func:`read_studies`.
     InconsistentError
-        If its content contradicts itself or physics.
+        As :func:`read_studies`; also if the file holds several images and no label chooses one,
+        or none has that label. The message lists the labels.
     """
+    return select(read_studies(path, missing_views=missing_views), label, path)
+
+
+def select(studies: tuple[Study, ...], label: str | None, path: Path) -> Study:
+    """Choose the image of that label, or the only one.
+
+    Raises
+    ------
+    InconsistentError
+        Lists the labels, if there is no such image or no choice was made among several.
+    """
+    if label is None and len(studies) == 1:
+        return studies[0]
+    labels = [study.label or "(no label)" for study in studies]
+    names = ", ".join(labels[:_MANY]) + (", ..." if len(labels) > _MANY else "")
+    if label is None:
+        raise InconsistentError(f"{path} holds {len(studies)} images, choose one of them: {names}.")
+    for study in studies:
+        if study.label == label:
+            return study
+    raise InconsistentError(f"{path} holds no image {label!r}; it holds: {names}.")
+
+
+def _read(path: Path, missing_views: int) -> Study | tuple[Study, ...]:
     if path.is_dir():
         return _read_folder(path, missing_views)
     head = _head(path)
@@ -65,6 +122,10 @@ def read_study(path: Path, *, missing_views: int = 0) -> Study:
         return _read_dicom(path)
     if head.startswith(_TIFF):
         raise UnreadableError(f"{path} is a TIFF image; {_TIFF_NEEDS}")
+    if _is_bart(path, head):
+        from medrecon.io.cfl import read_cfl
+
+        return read_cfl(path)
     if _is_twix(head):
         from medrecon.io.twix import read_twix
 
@@ -150,8 +211,8 @@ def _head(path: Path) -> bytes:
         raise UnreadableError(f"{path} cannot be opened: {error.strerror}.") from error
 
 
-def _read_hdf5(path: Path) -> Study:
-    from medrecon.io import dxchange, nxtomo, projections
+def _read_hdf5(path: Path) -> Study | tuple[Study, ...]:
+    from medrecon.io import dxchange, fastmri, nxtomo, projections
     from medrecon.io.hdf5 import list_members, open_hdf5
 
     with open_hdf5(path) as file:
@@ -160,6 +221,7 @@ def _read_hdf5(path: Path) -> Study:
         nexus = nxtomo.is_nxtomo(file)
         # ISMRMRD names its group freely; it holds an XML header beside the readouts.
         mrd = any({"xml", "data"} <= set(g) for g in file.values() if hasattr(g, "keys"))
+        fast = fastmri.is_fastmri(file)
         members = list_members(file)
     if ours:
         return projections.read_projections(path)
@@ -171,9 +233,16 @@ def _read_hdf5(path: Path) -> Study:
         from medrecon.io.ismrmrd import read_ismrmrd
 
         return read_ismrmrd(path)
+    if fast:
+        return fastmri.read_fastmri(path)
     raise UnreadableError(
         f"{path} is HDF5 with {members}, no layout known here; supported are {STUDIES}."
     )
+
+
+def _is_bart(path: Path, head: bytes) -> bool:
+    """Only the text file of the two has a mark; values alone are known by their name."""
+    return head.startswith(_BART) or path.suffix == ".cfl"
 
 
 def _is_twix(head: bytes) -> bool:
