@@ -98,7 +98,7 @@ def spiral(
     start = 2 * math.pi * np.arange(interleaves)[:, None] / interleaves
     direction = np.stack([np.sin(angle + start), np.cos(angle + start)], axis=-1)
     k = direction * (part**density)[:, None] * np.array(shape) / 2
-    times = None if duration is None else np.arange(samples) * (duration / samples)
+    times = None if duration is None else np.arange(samples, dtype=np.float64) * duration / samples
     return NonCartesian(trajectory=k, times=times)
 
 

@@ -64,11 +64,13 @@ def from_library(
     k, d, size = np.asarray(trajectory, dtype=np.float64), len(shape), np.array(shape, float)
     if library in ("sigpy", "mri_nufft"):
         _expect(k.ndim == 3 and k.shape[-1] == d, k, library, f"(shots, samples, {d})")
-        return k * (size if library == "mri_nufft" else 1.0)
+        scaled: Array = k * size if library == "mri_nufft" else k.copy()
+        return scaled
     if library in ("finufft", "torchkbnufft"):
         fits = k.ndim == 2 and len(k) == d and shots >= 1 and k.shape[1] % shots == 0
         _expect(fits, k, library, f"({d}, shots * samples) with {shots} shots")
-        return k.T.reshape(shots, -1, d) * size / (2 * math.pi)
+        listed: Array = k.T.reshape(shots, -1, d) * size / (2 * math.pi)
+        return listed
     _expect(k.ndim == 3 and len(k) == 3, k, library, "(3, ., .)")
     ordered = k.transpose(2, 1, 0)[..., ::-1] if library == "bart" else k.transpose(1, 2, 0)
     return np.ascontiguousarray(ordered[..., 3 - d :])
@@ -85,10 +87,9 @@ def to_library(trajectory: Array, library: Library, shape: tuple[int, ...]) -> A
     _known(library)
     k, d, size = np.asarray(trajectory, dtype=np.float64), len(shape), np.array(shape, float)
     _expect(k.ndim == 3 and k.shape[-1] == d, k, "medrecon", f"(shots, samples, {d})")
-    if library == "sigpy":
-        return k
-    if library == "mri_nufft":
-        return k / size
+    if library in ("sigpy", "mri_nufft"):
+        scaled: Array = k / size if library == "mri_nufft" else k.copy()
+        return scaled
     if library in ("finufft", "torchkbnufft"):
         return np.ascontiguousarray((k * 2 * math.pi / size).reshape(-1, d).T)
     full = np.concatenate([np.zeros((*k.shape[:2], 3 - d)), k], axis=-1)

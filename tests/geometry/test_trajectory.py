@@ -91,7 +91,7 @@ def test_bart_measures_the_same_along_its_trajectory(shape, tmp_path):
 
 def test_an_unknown_library_or_shape_is_named():
     with pytest.raises(InconsistentError, match="known are bart, sigpy"):
-        from_library(np.zeros((1, 2, 2)), "gadget", (4, 4))  # type: ignore[arg-type]
+        from_library(np.zeros((1, 2, 2)), "gadget", (4, 4))
     with pytest.raises(InconsistentError, match=r"shape \(shots, samples, 2\), got \(3, 4\)"):
         from_library(np.zeros((3, 4)), "sigpy", (4, 4))
     with pytest.raises(InconsistentError, match="with 3 shots"):
