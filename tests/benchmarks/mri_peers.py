@@ -183,21 +183,24 @@ def sigpy_jsense(arrays: Arrays) -> Steps:
 # finufft alone: plans made once
 
 
-def finufft_plans(eps: float, upsampling: float) -> Any:
+def finufft_plans(eps: float, upsampling: float, *, double: bool = False) -> Any:
+    """With an oversampling of 0 finufft chooses it."""
+
     def steps(arrays: Arrays) -> Steps:
         Plan = module("finufft").Plan
-        images, kspace = arrays["images"], arrays["kspace"]
+        dtype, real = (np.complex128, np.float64) if double else (np.complex64, np.float32)
+        images, kspace = arrays["images"].astype(dtype), arrays["kspace"].astype(dtype)
         shape = images.shape[1:]
         points = [
-            (2 * math.pi * arrays["trajectory"][..., a].reshape(-1) / n).astype(np.float32)
+            (2 * math.pi * arrays["trajectory"][..., a].reshape(-1) / n).astype(real)
             for a, n in enumerate(shape)
         ]
-        how = {"upsampfac": upsampling, "nthreads": threads(), "dtype": "complex64"}
+        how = {"upsampfac": upsampling, "nthreads": threads(), "dtype": np.dtype(dtype).name}
         forward = Plan(2, shape, len(images), eps, -1, **how)
         adjoint = Plan(1, shape, len(images), eps, 1, **how)
         forward.setpts(*points)
         adjoint.setpts(*points)
-        scale = np.float32(1 / math.sqrt(math.prod(shape)))
+        scale = real(1 / math.sqrt(math.prod(shape)))
         flat = kspace.reshape(len(kspace), -1)
 
         def gram() -> Array:
@@ -419,7 +422,9 @@ def deepinv_sense(arrays: Arrays) -> Steps:
 
 
 NEEDS: dict[str, str] = {
+    "finufft 1e-6": "finufft",
     "finufft 1e-6, sigma 2": "finufft",
+    "finufft 1e-6, sigma 1.5, double": "finufft",
     "finufft 1e-6, sigma 1.25": "finufft",
     "finufft, forward and adjoint": "finufft",
     "sigpy (oversampling 1.25, width 4)": "sigpy",
@@ -442,7 +447,9 @@ NEEDS: dict[str, str] = {
 
 ALL: Contestants = {
     "nufft": {
+        "finufft 1e-6": finufft_plans(1e-6, 0.0),
         "finufft 1e-6, sigma 2": finufft_plans(1e-6, 2.0),
+        "finufft 1e-6, sigma 1.5, double": finufft_plans(1e-6, 1.5, double=True),
         "finufft 1e-6, sigma 1.25": finufft_plans(1e-6, 1.25),
         "sigpy (oversampling 1.25, width 4)": sigpy_nufft(1.25, 4),
         "sigpy (oversampling 2, width 6)": sigpy_nufft(2, 6),
