@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from ismrmrd import xsd
 
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.raw.assemble import check_encoding
-from medrecon.raw.scan import Encoding
+from medrecon.grid import Triple
+from medrecon.raw.scan import Encoding, Trajectory, Trapezoid
 from medrecon.study import Identity
 
 _MAX_BYTES = 4 * 2**20
@@ -42,11 +43,18 @@ _SYSTEM = {
     "deviceSerialNumber": "DeviceSerialNumber",
     "systemFieldStrength_T": "MagneticFieldStrength",
 }
-_SEQUENCE = {
-    "TR": "RepetitionTime",
-    "TE": "EchoTime",
-    "TI": "InversionTime",
-    "flipAngle_deg": "FlipAngle",
+_TIMING = {
+    "echo_times_ms": "TE",
+    "repetition_times_ms": "TR",
+    "inversion_times_ms": "TI",
+    "flip_angles_deg": "flipAngle_deg",
+}
+_TRAJECTORIES: dict[str, Trajectory] = {
+    "cartesian": "cartesian",
+    "epi": "epi",
+    "radial": "radial",
+    "goldenangle": "radial",
+    "spiral": "spiral",
 }
 
 
@@ -79,8 +87,8 @@ def parse_header(text: bytes | str, path: Path) -> Any:
     return header
 
 
-def encoding_of(header: Any, index: int, path: Path) -> Encoding:
-    """Read encoded space number ``index``.
+def encodings_of(header: Any, path: Path) -> tuple[Encoding, ...]:
+    """Read all encoded spaces.
 
     The measured resolution is kept: along x the reconstructed field of view is used (readout
     oversampling), along y and z the encoded one; interpolation by zero filling is not repeated.
@@ -88,40 +96,74 @@ def encoding_of(header: Any, index: int, path: Path) -> Encoding:
     Raises
     ------
     InconsistentError
-        If there is no such encoding, it is not Cartesian, or its sizes are impossible.
+        If one is incomplete.
     """
-    if index >= len(header.encoding):
-        raise InconsistentError(
-            f"{path}: the readouts refer to encoding {index}, the header has "
-            f"{len(header.encoding)}."
-        )
-    encoding = header.encoding[index]
-    trajectory = encoding.trajectory.value if encoding.trajectory else "unknown"
-    if trajectory != "cartesian":
-        raise InconsistentError(
-            f"{path}: the trajectory is {trajectory}; only Cartesian scans can be reconstructed"
-            + (" (EPI needs a phase correction first)." if trajectory == "epi" else ".")
-        )
+    return tuple(_encoding(encoding, path) for encoding in header.encoding)
+
+
+def _encoding(encoding: Any, path: Path) -> Encoding:
     space, limits = encoding.encodedSpace, encoding.encodingLimits
     if space is None or space.matrixSize is None or space.fieldOfView_mm is None:
         raise InconsistentError(f"{path}: the MRD header has no complete encoded space.")
-    size, fov = space.matrixSize, space.fieldOfView_mm
+    matrix, fov = _matrix(space.matrixSize), _lengths(space.fieldOfView_mm)
     recon = encoding.reconSpace
+    recon_size = recon.matrixSize if recon is not None else None
     recon_fov = recon.fieldOfView_mm if recon is not None else None
-    matrix = (int(size.z), int(size.y), int(size.x))
-    partitions = limits.kspace_encoding_step_2 if limits is not None else None
-    result = Encoding(
+    parallel = encoding.parallelImaging
+    factor = parallel.accelerationFactor if parallel is not None else None
+    return Encoding(
         matrix=matrix,
-        fov=(float(fov.z), float(fov.y), float(fov.x)),
-        readout_fov=float(recon_fov.x) if recon_fov is not None else float(fov.x),
+        fov=fov,
+        readout_fov=float(recon_fov.x) if recon_fov is not None else fov[2],
         center=(
-            _center(partitions, matrix[0]),
+            _center(limits.kspace_encoding_step_2 if limits is not None else None, matrix[0]),
             _center(limits.kspace_encoding_step_1 if limits is not None else None, matrix[1]),
         ),
         is_3d=matrix[0] > 1,
+        trajectory=_TRAJECTORIES.get(
+            encoding.trajectory.value if encoding.trajectory is not None else "cartesian", "other"
+        ),
+        trapezoid=trapezoid_of(encoding),
+        acceleration=(
+            (1.0, 1.0)
+            if factor is None
+            else (
+                float(max(1, factor.kspace_encoding_step_2 or 1)),
+                float(max(1, factor.kspace_encoding_step_1 or 1)),
+            )
+        ),
+        recon_matrix=_matrix(recon_size) if recon_size is not None else None,
+        recon_fov=_lengths(recon_fov) if recon_fov is not None else None,
     )
-    check_encoding(result, path)
-    return result
+
+
+def trapezoid_of(encoding: Any) -> Trapezoid | None:
+    """Readout gradient of an EPI encoding from its trajectory's description, times in us.
+
+    The names are those that the converter from Siemens raw data writes; without all of them there
+    is no trapezoid.
+    """
+    description = encoding.trajectoryDescription
+    if description is None:
+        return None
+    found = {
+        parameter.name: float(parameter.value)
+        for parameter in (*description.userParameterLong, *description.userParameterDouble)
+    }
+    names = ("rampUpTime", "flatTopTime", "rampDownTime", "acqDelayTime")
+    samples, dwell = found.get("numSamples", 0.0), found.get("dwellTime", 0.0)
+    if not set(names) <= set(found) or (dwell <= 0 and samples <= 0):
+        return None
+    up, flat, down, delay = (found[name] for name in names)
+    if min(up, flat, down, delay) < 0 or up + flat + down <= 0:
+        return None
+    if dwell <= 0:  # sampling centred on the gradient
+        dwell = (up + flat + down - 2 * delay) / samples
+    return (
+        Trapezoid(ramp_up=up, flat_top=flat, ramp_down=down, delay=delay, dwell=dwell)
+        if dwell > 0
+        else None
+    )
 
 
 def calibration_is_embedded(header: Any, index: int) -> bool:
@@ -147,7 +189,6 @@ def identity_of(header: Any) -> Identity:
         (header.studyInformation, _STUDY),
         (measurement, _MEASUREMENT),
         (header.acquisitionSystemInformation, _SYSTEM),
-        (header.sequenceParameters, _SEQUENCE),
     ):
         for name, keyword in names.items():
             text = _text(getattr(part, name, None))
@@ -172,6 +213,33 @@ def user_parameter(header: Any, name: str) -> float | None:
         if parameter.name == name:
             return float(parameter.value)
     return None
+
+
+def user_text(header: Any, name: str) -> str | None:
+    """Value of a user parameter of type string; ``None`` where it is not there."""
+    parameters = header.userParameters
+    for parameter in parameters.userParameterString if parameters is not None else []:
+        if parameter.name == name:
+            return str(parameter.value)
+    return None
+
+
+def timing_of(header: Any) -> dict[str, list[float]]:
+    """Collect echo, repetition and inversion times (ms) and flip angles (degrees)."""
+    sequence = header.sequenceParameters
+    found = {
+        name: [float(v) for v in getattr(sequence, key, None) or () if math.isfinite(float(v))]
+        for name, key in _TIMING.items()
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def _matrix(size: Any) -> tuple[int, int, int]:
+    return int(size.z), int(size.y), int(size.x)
+
+
+def _lengths(fov: Any) -> Triple:
+    return float(fov.z), float(fov.y), float(fov.x)
 
 
 def _center(limit: Any, size: int) -> int:

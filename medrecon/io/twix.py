@@ -80,7 +80,7 @@ def read_twix(path: Path) -> Study:
         raise UnreadableError(
             f"{path}: the twix header lacks what a reconstruction needs ({error})."
         ) from error
-    return assemble(scan)
+    return assemble(scan)[0]
 
 
 def _load(path: Path) -> Sequence[Mapping[str, Any]]:

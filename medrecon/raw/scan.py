@@ -73,6 +73,8 @@ class Encoding:
         Readout gradient of EPI with ramp sampling; ``None``: sampled evenly in k-space.
     acceleration
         What the header claims along z and y; 1 where it says nothing.
+    recon_matrix, recon_fov
+        The image that the header wants made, voxels and mm; ``None`` where it does not say.
     """
 
     matrix: tuple[int, int, int]
@@ -83,6 +85,8 @@ class Encoding:
     trajectory: Trajectory = "cartesian"
     trapezoid: Trapezoid | None = None
     acceleration: tuple[float, float] = (1.0, 1.0)
+    recon_matrix: tuple[int, int, int] | None = None
+    recon_fov: Triple | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +149,15 @@ class NoiseScan:
         Time per sample of the noise scan and of the imaging readouts, the same unit; 0: unknown.
     relative_bandwidth
         Effective over nominal noise bandwidth of the receiver.
+    readouts
+        How many readouts that were, for the record; 0: not known.
     """
 
     data: Complex
     dwell: float = 0.0
     imaging_dwell: float = 0.0
     relative_bandwidth: float = 1.0
+    readouts: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +187,9 @@ class RawScan:
     reference
         The truth, where the file holds it.
     facts
-        What else the header says that a user wants to see, plain values, never of whom.
+        What else the header says that a user wants to see, plain values, never of whom. The lists
+        ``echo_times_ms, repetition_times_ms, inversion_times_ms, flip_angles_deg`` (per contrast,
+        or one for all) go into the identity of every image.
     """
 
     encodings: tuple[Encoding, ...]
