@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from medrecon.geometry import (
-    Cartesian,
-    ConeBeam,
-    CTGeometry,
-    MRGeometry,
-    NonCartesian,
-    SliceGeometry,
-)
+from medrecon.geometry import ConeBeam, CTGeometry, MRGeometry, SliceGeometry
 from medrecon.geometry.field import field_of_view
+from medrecon.sampling_facts import sampling_facts
 from medrecon.scanner import kind_of
 
 _LENGTHS = (
@@ -30,21 +24,8 @@ _LENGTHS = (
 
 def geometry_facts(geometry: CTGeometry | MRGeometry) -> dict[str, Any]:
     """Describe how measurements were taken."""
-    if isinstance(geometry, Cartesian):
-        return {
-            "kind": "cartesian",
-            "encoding": "3D" if geometry.is_3d else "2D",
-            "matrix": list(geometry.mask.shape),
-            "acceleration": round(geometry.acceleration, 3),
-        }
-    if isinstance(geometry, NonCartesian):
-        return {
-            "kind": "non_cartesian",
-            "encoding": "3D" if geometry.is_3d else "2D",
-            "shots": geometry.shots,
-            "samples_per_shot": geometry.samples_per_shot,
-            "reach_cycles_per_fov": [round(r, 3) for r in geometry.reach],
-        }
+    if isinstance(geometry, MRGeometry):
+        return sampling_facts(geometry)
     facts: dict[str, Any] = {"kind": kind_of(geometry), "views": geometry.views}
     angles = getattr(geometry, "angles", None)
     if angles is not None:

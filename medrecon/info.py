@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medrecon.errors import InconsistentError, UnreadableError
-from medrecon.geometry import MRGeometry
+from medrecon.geometry import MRGeometry, NonCartesian
 from medrecon.geometry_facts import geometry_facts
 from medrecon.grid import Grid
 from medrecon.io.ct_pd import is_ct_pd
-from medrecon.io.read import read_image, read_study
+from medrecon.io.read import read_image, read_studies
 from medrecon.physics.placement import check_field
 from medrecon.physics.shadow import check_water, truncation
 from medrecon.protocol import Protocol
+from medrecon.raw.facts import orientation_name
 from medrecon.scanner import grid_of, kind_of, water_of
 from medrecon.study import Study
 from medrecon.volume import Volume
 
 
-def look(path: Path, series_number: int | None = None) -> Study | Volume:
+def look(path: Path, series_number: int | None = None) -> tuple[Study, ...] | Volume:
     """Read a file of either sort.
 
     Parameters
@@ -29,6 +31,11 @@ def look(path: Path, series_number: int | None = None) -> Study | Volume:
     series_number
         Which series, where the folder holds several.
 
+    Returns
+    -------
+    tuple of Study, or Volume
+        Measurements of all images of the file, or the image.
+
     Raises
     ------
     UnreadableError
@@ -37,7 +44,7 @@ def look(path: Path, series_number: int | None = None) -> Study | Volume:
     if not path.exists():
         raise UnreadableError(f"{path} does not exist.")
     try:
-        return read_study(path)
+        return read_studies(path)
     except UnreadableError as not_a_study:
         try:
             return read_image(path, series_number=series_number)[0]
@@ -46,9 +53,51 @@ def look(path: Path, series_number: int | None = None) -> Study | Volume:
             raise (not_an_image if folder_of_images else not_a_study) from None
 
 
-def describe(found: Study | Volume) -> dict[str, Any]:
-    """Describe measurements or an image, as plain values for JSON."""
-    return describe_study(found) if isinstance(found, Study) else describe_volume(found)
+def describe(found: Study | tuple[Study, ...] | Volume) -> dict[str, Any]:
+    """Describe measurements or an image, as plain values for JSON.
+
+    Several images of a file stand under ``images``, by their labels.
+    """
+    if isinstance(found, Volume):
+        return describe_volume(found)
+    studies = (found,) if isinstance(found, Study) else found
+    if len(studies) == 1:
+        return describe_study(studies[0])
+    return {
+        "type": f"{studies[0].modality} measurements of {len(studies)} images",
+        "images": {study.label: describe_study(study) for study in studies},
+    }
+
+
+def condense(facts: dict[str, Any]) -> dict[str, Any]:
+    """Say what all images of a file share once, for people; other facts stay as they are."""
+    images = facts.get("images")
+    if not isinstance(images, dict):
+        return facts
+    shared, own = _split(list(images.values()))
+    return {**facts, **{k: v for k, v in shared.items() if k != "type"}} | {
+        "images": dict(zip(images, own, strict=True))
+    }
+
+
+def _split(blocks: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Entries that are equal in all blocks, and the rest of each."""
+    shared: dict[str, Any] = {}
+    own: list[dict[str, Any]] = [{} for _ in blocks]
+    for key in dict.fromkeys(key for block in blocks for key in block):
+        values = [block.get(key) for block in blocks]
+        if all(value == values[0] for value in values):
+            shared[key] = values[0]
+        elif all(isinstance(value, dict) for value in values):
+            below, rest = _split(values)  # type: ignore[arg-type]
+            if below:
+                shared[key] = below
+            for block, part in zip(own, rest, strict=True):
+                block[key] = part
+        else:
+            for block, value in zip(own, values, strict=True):
+                block[key] = value
+    return shared, own
 
 
 def describe_study(study: Study) -> dict[str, Any]:
@@ -58,6 +107,9 @@ def describe_study(study: Study) -> dict[str, Any]:
         "shape": list(study.measurements.shape),
         "geometry": geometry_facts(study.geometry),
     }
+    if isinstance(study.geometry, MRGeometry):
+        facts["shape_axes"] = _axes(study)
+        facts["coils"] = study.measurements.shape[study.geometry.coil_axis]
     if study.grid is not None:
         facts["grid"] = _describe_grid(study.grid)
     if study.mu_water is not None:
@@ -68,7 +120,31 @@ def describe_study(study: Study) -> dict[str, Any]:
     facts["weighted"] = study.weights is not None
     facts["simulated"] = study.identity.simulated
     facts["has_reference"] = study.reference is not None
+    if isinstance(study.geometry, MRGeometry):
+        facts["has_calibration_scan"] = study.calibration is not None
+        facts["has_coil_maps"] = study.maps is not None
+    if study.facts:
+        facts["acquisition"] = _plain(study.facts)
     return facts
+
+
+def _axes(study: Study) -> list[str]:
+    """Names of the axes of the measurements."""
+    geometry = study.geometry
+    last = ["shots", "samples"] if isinstance(geometry, NonCartesian) else ["y", "x"]
+    if study.measurements.ndim == 3:
+        return ["coils", *last]
+    deep = isinstance(geometry, MRGeometry) and geometry.is_3d
+    return ["coils", "z", *last] if deep else ["z", "coils", *last]
+
+
+def _plain(value: Any) -> Any:
+    """Make mappings dict and sequences list, so that JSON takes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
+    return value
 
 
 def describe_volume(volume: Volume) -> dict[str, Any]:
@@ -89,6 +165,7 @@ def _describe_grid(grid: Grid) -> dict[str, Any]:
         "spacing_mm_zyx": [round(d, 6) for d in grid.spacing],
         "center_mm_lps": [round(c, 4) for c in grid.center],
         "axial": grid.is_axial,
+        "orientation": orientation_name(grid),
     }
 
 

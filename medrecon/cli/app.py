@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import medrecon
+from medrecon.cli.convert import convert
 from medrecon.cli.look import compare, doctor, info, priors, protocols
 from medrecon.cli.scans import run, simulate, validate
 from medrecon.cli.showing import demo
@@ -37,6 +38,7 @@ for _command in (
     run,
     simulate,
     validate,
+    convert,
     info,
     protocols,
     priors,

@@ -19,23 +19,23 @@ def info(
     plot: PlotOption = None,
     series: SeriesOption = None,
 ) -> None:
-    """Say what a file holds: shapes, geometry, voxel sizes; never whose it is."""
+    """Say what a file holds: every image, geometry, sampling, voxels; never whose it is."""
     path = existing(file)
     if plot is not None:
         free_file(plot, overwrite=False)
 
-    from medrecon.info import describe, look
+    from medrecon.info import condense, describe, look
 
     found = look(path, series)
     if plot is not None:
         from medrecon.picture import draw_study
 
-        draw_study(found, plot)
+        draw_study(found[0] if isinstance(found, tuple) else found, plot)
     facts = describe(found)
     if as_json:
         say(json.dumps(facts, indent=2, allow_nan=False))
     else:
-        show(facts)
+        show(condense(facts))
 
 
 def protocols() -> None:

@@ -50,9 +50,22 @@ def show(facts: dict[str, Any], indent: str = "") -> None:
     """Print names and values, blocks indented."""
     width = max((len(key) for key in facts), default=0)
     for key, value in facts.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             say(f"{indent}{key}")
             show(value, indent + "  ")
         else:
-            shown = " x ".join(map(str, value)) if isinstance(value, list) else value
-            say(f"{indent}{key:{width}}  {shown}")
+            say(f"{indent}{key:{width}}  {_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    """Write one value for people: sizes as a product, other lists with commas."""
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | dict) and not value:
+        return "none"
+    if isinstance(value, list):
+        sizes = all(isinstance(item, int | float) and item > 0 for item in value)
+        return (" x " if sizes else ", ").join(map(str, value))
+    return str(value)

@@ -38,7 +38,7 @@ from medrecon.raw.plausible import Complex, require_finite
 from medrecon.study import Study
 
 _READ, _PHS1, _PHS2, _COIL, _MAPS, _SLICE = 0, 1, 2, 3, 4, 13
-_IMAGES = {5: "contrast", 10: "repetition", 11: "phase"}
+_IMAGES = {5: "contrast", 11: "phase", 10: "repetition"}
 _REFUSED = {
     4: "MAPS", 6: "COEFF", 7: "COEFF2", 8: "ITER", 9: "CSHIFT", 12: "LEVEL", 14: "AVG", 15: "BATCH",
 }  # fmt: skip
@@ -224,12 +224,12 @@ def _start(
         is_3d=is_3d,
         grid=sidecar.grid(shape, path),
         path=path,
-        maps=None if maps is None else _our_maps(maps, is_3d),
+        maps=None if maps is None else our_maps(maps, is_3d),
         noise_std=sidecar.noise_std,
     )
 
 
-def _our_maps(maps: Complex, is_3d: bool) -> Complex:
+def our_maps(maps: Complex, is_3d: bool) -> Complex:
     """Bring maps into ``(sets, z, coils, y, x)`` or ``(sets, coils, z, y, x)``."""
     x, y, z, coils, sets = maps.shape[:5]
     five = maps.reshape(x, y, z, coils, sets, -1, order="F")

@@ -6,7 +6,9 @@ it, see :mod:`medrecon.io.sidecar`.
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,14 @@ _BARE: dict[str, dict[int, tuple[Axis, ...]]] = {
     "2d": {3: ("coil", "y", "x"), 4: ("z", "coil", "y", "x")},
     "3d": {4: ("coil", "z", "y", "x")},
 }
+IMAGES: tuple[Axis, ...] = ("contrast", "phase", "repetition", "set")
+"""Axes whose entries are images of their own, in the order of labels."""
+
 _ORDER: dict[tuple[str, bool], tuple[Axis, ...]] = {
-    ("2d", False): ("image", "z", "coil", "y", "x"),
-    ("3d", False): ("image", "coil", "z", "y", "x"),
-    ("2d", True): ("image", "z", "coil", "shot", "sample"),
-    ("3d", True): ("image", "coil", "z", "shot", "sample"),
+    ("2d", False): (*IMAGES, "z", "coil", "y", "x"),
+    ("3d", False): (*IMAGES, "coil", "z", "y", "x"),
+    ("2d", True): (*IMAGES, "z", "coil", "shot", "sample"),
+    ("3d", True): (*IMAGES, "coil", "z", "shot", "sample"),
 }
 
 
@@ -45,7 +50,7 @@ def read_kspace_npy(path: Path) -> tuple[Study, ...]:
     Returns
     -------
     tuple of Study
-        One, or one per entry of the axis ``image``.
+        One, or one per contrast, phase, repetition and set.
 
     Raises
     ------
@@ -72,7 +77,7 @@ def read_kspace_npy(path: Path) -> tuple[Study, ...]:
     if sidecar.maps_file is not None:
         maps = load_finite(path.parent / sidecar.maps_file, "maps")
     if trajectory is not None and trajectory.shape[-1] == 3:
-        kspace = kspace[:, :, 0]
+        kspace = kspace[..., 0, :, :]
     studies = tuple(
         KspaceArray(
             kspace=image,
@@ -82,16 +87,24 @@ def read_kspace_npy(path: Path) -> tuple[Study, ...]:
             trajectory=trajectory,
             maps=maps,
             noise_std=sidecar.noise_std,
-            label=f"image-{i + 1}" if len(kspace) > 1 else "",
+            label=label,
         ).study()
-        for i, image in enumerate(kspace)
+        for label, image in _images(kspace)
     )
     _warn(path, sidecar.assumed)
     return studies
 
 
+def _images(kspace: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Label and samples of every image."""
+    sizes = kspace.shape[: len(IMAGES)]
+    for index in itertools.product(*map(range, sizes)):
+        named = zip(IMAGES, sizes, index, strict=True)
+        yield "_".join(f"{name}-{i + 1}" for name, size, i in named if size > 1), kspace[index]
+
+
 def _ordered(array: NDArray[Any], sidecar: Sidecar, path: Path) -> tuple[NDArray[Any], bool]:
-    """Bring the array into the order of a study, with ``image`` in front; missing axes are 1."""
+    """Bring the array into the order of a study, images in front; missing axes are 1."""
     encoding = sidecar.encoding or "2d"
     axes = sidecar.axes or _BARE[encoding].get(array.ndim, ())
     along = sidecar.trajectory_file is not None
@@ -125,7 +138,7 @@ def _trajectory(
     positions = load_finite(file, "trajectory")
     if np.iscomplexobj(positions):
         raise InconsistentError(f"{file}: positions of a trajectory are real numbers.")
-    stack = is_3d and kspace.shape[2] > 1
+    stack = is_3d and kspace.shape[-3] > 1
     axes = 3 if is_3d and not stack else 2
     if sidecar.trajectory_library == "medrecon":
         if positions.ndim != 3 or positions.shape[-1] != axes:
@@ -147,7 +160,7 @@ def _matrix(
     trajectory: NDArray[np.float64] | None,
     path: Path,
 ) -> tuple[int, int, int]:
-    depth = kspace.shape[2 if is_3d else 1]
+    depth = kspace.shape[-3 if is_3d else -4]
     if trajectory is None:
         found = (depth, kspace.shape[-2], kspace.shape[-1])
         if sidecar.matrix not in (None, found):

@@ -22,7 +22,7 @@ from medrecon.grid import Grid, Triple
 SUFFIXES = (".yaml", ".yml", ".json")
 """What the file beside the array may be called."""
 
-Axis = Literal["image", "z", "coil", "y", "x", "shot", "sample"]
+Axis = Literal["contrast", "phase", "repetition", "set", "z", "coil", "y", "x", "shot", "sample"]
 
 _Positive = Annotated[float, Field(gt=0, lt=1e6, allow_inf_nan=False)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -48,8 +48,9 @@ class Sidecar(BaseModel):
     Parameters
     ----------
     axes
-        Names of the array's axes in its order, of ``image`` (contrasts, repetitions), ``z``
-        (slices or partitions), ``coil``, ``y``, ``x``; along a trajectory ``shot`` and ``sample``.
+        Names of the array's axes in its order: ``z`` (slices or partitions), ``coil``, ``y``,
+        ``x``; along a trajectory ``shot`` and ``sample`` instead of the last two; and
+        ``contrast``, ``phase``, ``repetition`` and ``set``, whose entries are images.
     encoding
         ``2d``: slice by slice; ``3d``: z is encoded too.
     spacing_mm, fov_mm

@@ -105,11 +105,11 @@ def test_json_says_the_same_as_yaml(tmp_path: Path) -> None:
     array = scan(4, 3, 8, 6)
     np.save(tmp_path / "kspace.npy", array)
     (tmp_path / "kspace.json").write_text(
-        '{\n\t"axes": ["image", "coil", "y", "x"], "fov_mm": [5, 16, 9], "center_mm": [1, 2, 3],'
-        '\n\t"directions": [[0, 0, 1], [0, 1, 0], [1, 0, 0]]}'
+        '{\n\t"axes": ["repetition", "coil", "y", "x"], "fov_mm": [5, 16, 9],\n'
+        '\t"center_mm": [1, 2, 3], "directions": [[0, 0, 1], [0, 1, 0], [1, 0, 0]]}'
     )
     studies = read_kspace_npy(tmp_path / "kspace.npy")
-    assert [study.label for study in studies] == ["image-1", "image-2", "image-3", "image-4"]
+    assert [study.label for study in studies] == [f"repetition-{i}" for i in (1, 2, 3, 4)]
     assert torch.equal(studies[2].measurements[0], torch.from_numpy(array[2]))
     grid = studies[0].grid
     assert grid is not None
