@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.arrays import Space
@@ -85,7 +87,12 @@ class NonCartesianSense(LinearOperator):
     @cached_property
     def normal(self) -> ToeplitzSense:
         """``A^H A`` as an operator of its own."""
-        return ToeplitzSense(self.maps, self.nufft, self.blocks, self.geometry.partitions)
+        return self.weighted_normal(None)
+
+    def weighted_normal(self, weights: NDArray[np.float64] | None) -> ToeplitzSense:
+        """``A^H W A`` with a real weight per sample of the trajectory, ``(shots, samples)``."""
+        partitions = self.geometry.partitions
+        return ToeplitzSense(self.maps, self.nufft, self.blocks, partitions, weights)
 
     def gram(self, x: Tensor) -> Tensor:
         """``A^H A x`` as a convolution, differentiable."""

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -54,6 +53,7 @@ class NUFFT(LinearOperator):
 
     Examples
     --------
+    >>> import torch
     >>> A = NUFFT(Space((4, 6), complex=True), np.array([[0.0, 0.0], [0.5, -2.3]]))
     >>> x = torch.zeros(4, 6, dtype=torch.complex64)
     >>> x[2, 3] = 1  # the origin

@@ -201,12 +201,13 @@ class Plans:
             self._plans.clear()
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What one execution takes: everything on the CPU, a bounded part on a GPU."""
+        """Take everything at once on the CPU, a bounded part on a GPU."""
         x = x.detach()
         if _on_cpu(x):
             return (x,)
         together = _VALUES // max(math.prod(self.shape), self.points.shape[1])
-        return x.split(max(1, together))
+        parts: tuple[Tensor, ...] = torch.split(x, max(1, together))
+        return parts
 
     def _plan(self, x: Tensor) -> Plan:
         make: Callable[..., Plan]

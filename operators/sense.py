@@ -11,6 +11,7 @@ from medrecon.operators.base import LinearOperator
 from medrecon.operators.cartesian import CartesianSense
 from medrecon.operators.map_sets import SoftSense
 from medrecon.operators.noncartesian import NonCartesianSense
+from medrecon.operators.off_resonance import OffResonance
 
 
 def sense_operator(
@@ -42,14 +43,26 @@ def sense_operator(
     >>> A.codomain.shape
     (1, 2, 4, 6)
     """
-    if field_map is not None:
-        raise InconsistentError("Off-resonance is not there yet.")
-    if maps.ndim == 5:
-        z, y, x = maps.select(1 + geometry.coil_axis, 0).shape[1:]
-        one = (z, 1, y, x) if geometry.coil_axis else (1, z, y, x)
-        unit = torch.ones(one, dtype=maps.dtype, device=maps.device)
-        return SoftSense(maps, _one_set(geometry, unit))
-    return _one_set(geometry, maps)
+    operator = _even_field(geometry, maps)
+    if field_map is None:
+        return operator
+    if isinstance(geometry, Cartesian) or geometry.times is None:
+        raise InconsistentError(
+            "A field map corrects nothing without the times of the samples, which this geometry "
+            "does not hold: give a trajectory with times, or leave the field map out."
+        )
+    seen = maps.abs().sum(dim=geometry.coil_axis + maps.ndim - 4) > 0
+    support = seen.any(dim=0) if maps.ndim == 5 else seen
+    return OffResonance(operator, field_map, geometry.times, support=support)
+
+
+def _even_field(geometry: MRGeometry, maps: Tensor) -> LinearOperator:
+    if maps.ndim != 5:
+        return _one_set(geometry, maps)
+    z, y, x = maps.select(1 + geometry.coil_axis, 0).shape[1:]
+    one = (z, 1, y, x) if geometry.coil_axis else (1, z, y, x)
+    unit = torch.ones(one, dtype=maps.dtype, device=maps.device)
+    return SoftSense(maps, _one_set(geometry, unit))
 
 
 def _one_set(geometry: MRGeometry, maps: Tensor) -> CartesianSense | NonCartesianSense:

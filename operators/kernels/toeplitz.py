@@ -78,7 +78,7 @@ def gram(
     phases = half_turns(spectrum.shape[spectrum.ndim // 2 :], x)
 
     def one(image: Complex, coil: Complex) -> Complex:
-        seen = image * coil
+        seen: Complex = image * coil
         if partitions is None:
             seen = convolve(seen, spectrum, phases, _fft, _ifft)
         else:
@@ -130,7 +130,7 @@ def gram_on_device(
 
 
 def stacked(
-    x: A, spectrum: A, phases: list[A], partitions: Any, fft: Transform[A], ifft: Transform[A]
+    x: A, spectrum: Any, phases: list[A], partitions: Any, fft: Transform[A], ifft: Transform[A]
 ) -> A:
     """Convolve in the plane the frequencies along z that were measured; the others vanish.
 
