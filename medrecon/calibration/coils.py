@@ -2,87 +2,124 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import Literal
+
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from medrecon.calibration.centre import cartesian_centre
+from medrecon.calibration.crop import automatic_crop
 from medrecon.calibration.espirit import espirit
-from medrecon.calibration.noise import estimate_noise
-from medrecon.calibration.region import Box, calibration_region
+from medrecon.calibration.jsense import jsense
+from medrecon.calibration.noise import noise_level
+from medrecon.calibration.planes import (
+    Planes,
+    low_resolution,
+    measured,
+    slice_planes,
+    volume_planes,
+)
+from medrecon.calibration.walsh import (
+    adaptive_combine,
+    principal_direction,
+    refer_phase,
+    walsh,
+)
 from medrecon.errors import InconsistentError
-from medrecon.geometry.kspace import kspace_to_image
+from medrecon.geometry import Cartesian, MRGeometry, NonCartesian
+
+__all__ = ["adaptive_combine", "coil_combine", "estimate_maps", "rss"]
+
+Method = Literal["espirit", "walsh", "jsense"]
+_PlaneMethod = Callable[[Tensor, tuple[int, int]], tuple[Tensor, Tensor]]
+"""``(plane, shape)`` to maps ``(sets, coils, *shape)`` and eigenvalues ``(sets, *shape)``."""
 
 
 def estimate_maps(
     kspace: Tensor,
-    mask: NDArray[np.bool_],
+    geometry: MRGeometry,
+    grid_shape: tuple[int, ...] | None = None,
     *,
+    method: Method = "espirit",
+    sets: int = 1,
     calibration_lines: int = 24,
     kernel: int = 6,
     noise_std: float | None = None,
-    crop: float = 0.0,
+    crop: float | None = None,
+    calibration: Tensor | None = None,
 ) -> Tensor:
-    """Estimate coil maps by ESPIRiT from the fully sampled middle of k-space.
+    """Estimate coil maps from the fully sampled middle of k-space.
 
     Slice-wise data are calibrated slice by slice. 3D data are first transformed along their best
-    sampled axis and then calibrated plane by plane. The maps have unit root-sum-of-squares at
-    every voxel and the phase in which one fixed combination of the coils is real: the same for
-    all slices, so that the image's phase stays smooth along z.
+    sampled axis and then calibrated plane by plane; besides the k-space and the maps, memory holds
+    a few copies of the calibration lines and 32 MB at a time of what ESPIRiT solves. Data along a
+    trajectory are brought to the Cartesian grid in the middle of k-space first.
+
+    The maps have unit root-sum-of-squares wherever they are kept, and the phase in which one fixed
+    combination of the coils is real: the same for all slices, so that the image's phase stays
+    smooth along z.
 
     Parameters
     ----------
     kspace
-        Centred, complex, ``(z, coils, y, x)`` or ``(coils, z, y, x)``.
-    mask
-        Measured samples, ``(y, x)`` for the first layout, ``(z, y, x)`` for the second.
+        Measurements, complex, laid out as the geometry says.
+    geometry
+        How they were sampled.
+    grid_shape
+        Voxels of the image, ``(z, y, x)``; of Cartesian data it is that of k-space and may be
+        left out.
+    method
+        ``espirit``: see :mod:`medrecon.calibration.espirit`; ``walsh``: local principal direction
+        of the images at low resolution; ``jsense``: with the image at the same time.
+    sets
+        ESPIRiT only: number of map sets, 2 where the object is larger than the field of view.
     calibration_lines
         Use at most so many lines around the centre along every axis.
     kernel
         Width of ESPIRiT's neighbourhoods in samples.
     noise_std
         Root of ``E|n|^2`` per sample, 1 for prewhitened data; ``None``: estimated from the
-        periphery of k-space.
+        periphery of k-space. It separates signal from noise in the calibration data.
     crop
-        Set maps to zero where ESPIRiT's eigenvalue is below; 0 keeps them everywhere, so that no
-        hole can open inside the object.
+        Set maps to zero where ESPIRiT's eigenvalue (for ``walsh`` the share of the local energy
+        that one direction explains) is below; 0 keeps them everywhere. ``None``: chosen for the
+        whole volume, and for each set, by :func:`~medrecon.calibration.crop.automatic_crop`.
+    calibration
+        Cartesian k-space of a separate calibration scan, ``(z, coils, y, x)`` or
+        ``(coils, z, y, x)``, zero where not measured; used instead of ``kspace``.
 
     Returns
     -------
     Tensor
-        Complex, shape of ``kspace``.
+        Complex, ``(z, coils, y, x)`` slice-wise, ``(coils, z, y, x)`` where z is encoded; with a
+        leading axis of sets where ``sets > 1``.
 
     Raises
     ------
     InconsistentError
-        If the mask does not fit, the fully sampled middle is too small, or holds no signal.
+        If shapes do not fit, the fully sampled middle is too small, holds no signal, or does not
+        determine maps; if a method has no several sets.
 
     References
     ----------
-    Uecker et al., Magn Reson Med 71 (2014), doi:10.1002/mrm.24751.
+    Uecker et al., ESPIRiT, Magn Reson Med 71 (2014), doi:10.1002/mrm.24751.
     """
-    if kspace.ndim != 4 or tuple(kspace.shape[-mask.ndim :]) != mask.shape:
-        raise InconsistentError(
-            f"k-space of shape {tuple(kspace.shape)} does not fit a mask of shape {mask.shape}."
-        )
-    std = estimate_noise(kspace, mask) if noise_std is None else noise_std
-    box = calibration_region(mask)
-    if mask.ndim == 2:
-        box = tuple(_middle(s, n, calibration_lines) for s, n in zip(box, mask.shape, strict=True))
-        planes = kspace[(slice(None), slice(None), *box)]
-        _check_size(box, mask, kernel)
-        return _plane_maps(planes, mask.shape, kernel, std, crop)
-    axis = _best_sampled(box, mask.shape)
-    others = [i for i in range(3) if i != axis]
-    box = tuple(
-        s if i == axis else _middle(s, n, calibration_lines)
-        for i, (s, n) in enumerate(zip(box, mask.shape, strict=True))
-    )
-    _check_size(tuple(box[i] for i in others), mask, kernel)
-    planes = _hybrid(kspace, box, axis)
-    shape = (mask.shape[others[0]], mask.shape[others[1]])
-    maps = _plane_maps(planes, shape, kernel, std, crop)
-    return maps.transpose(0, 1).movedim(1, axis + 1).contiguous()
+    if sets > 1 and method != "espirit":
+        raise InconsistentError(f"Only espirit finds several sets of coil maps, not {method}.")
+    std = noise_level(kspace, geometry) if noise_std is None else noise_std
+    source, where, shape = _cartesian(kspace, geometry, grid_shape, calibration)
+    axis = geometry.coil_axis
+    if axis == 1:
+        planes = slice_planes(source, where, lines=calibration_lines, kernel=kernel)
+    else:
+        planes = volume_planes(source, where.mask, lines=calibration_lines, kernel=kernel)
+    coils = kspace.shape[axis]
+    out = source.new_empty(sets, *shape[:axis], coils, *shape[axis:])
+    by_plane = out if axis == 1 else out.movedim(planes.axis + 2, 1)  # a view, coils after planes
+    find = _method(method, kernel=kernel, noise_std=std * planes.noise, sets=sets)
+    _fill(by_plane, planes, find, std, crop)
+    return out if sets > 1 else out[0]
 
 
 def coil_combine(images: Tensor, maps: Tensor, axis: int) -> Tensor:
@@ -109,63 +146,103 @@ def rss(images: Tensor, axis: int) -> Tensor:
     return norm
 
 
-def _plane_maps(
-    planes: Tensor, shape: tuple[int, ...], kernel: int, noise_std: float, crop: float
-) -> Tensor:
-    """Map planes one by one: ``(planes, coils, h, w)`` to ``(planes, coils, *shape)``."""
-    if not bool(planes.abs().sum() > 0):
-        raise InconsistentError("The middle of k-space is all zero: no coil map can be estimated.")
-    reference = _reference(planes)
-    out = planes.new_empty(*planes.shape[:2], *shape)
-    for i, plane in enumerate(planes):
-        # a plane of pure zeros (outside a 3D slab) has no direction; any map will do
-        given = plane if bool(plane.abs().sum() > 0) else planes.sum(dim=0)
-        maps, eigenvalue = espirit(given, (shape[0], shape[1]), kernel=kernel, noise_std=noise_std)
-        phase = torch.tensordot(reference.conj(), maps, dims=1)
-        phase = phase / phase.abs().clamp_min(torch.finfo(phase.abs().dtype).tiny)
-        out[i] = maps * phase.conj() * (eigenvalue >= crop)
-    return out
+def _cartesian(
+    kspace: Tensor,
+    geometry: MRGeometry,
+    grid_shape: tuple[int, ...] | None,
+    calibration: Tensor | None,
+) -> tuple[Tensor, Cartesian, tuple[int, ...]]:
+    """Cartesian k-space that holds the calibration data, where it is measured, and ``(z, y, x)``.
 
-
-def _reference(planes: Tensor) -> Tensor:
-    """Weights of the strongest virtual coil: leading eigenvector of the coils' covariance.
-
-    Referring phases to a combination rather than to one coil avoids the phase jumps where that
-    coil sees nothing.
+    Raises
+    ------
+    InconsistentError
+        If shapes do not fit each other.
     """
-    data = planes.transpose(0, 1).flatten(1).to(torch.complex128)
-    vectors: Tensor = torch.linalg.eigh(data @ data.mH).eigenvectors
-    return vectors[:, -1].to(planes.dtype)
-
-
-def _middle(region: slice, n: int, lines: int) -> slice:
-    """At most ``lines`` of a region, nearest to ``n // 2``."""
-    start = max(region.start, n // 2 - lines // 2)
-    stop = min(region.stop, start + lines)
-    return slice(max(region.start, stop - lines), stop)
-
-
-def _best_sampled(box: Box, shape: tuple[int, ...]) -> int:
-    """Axis with the largest share inside the box; the last one of equals (the readout)."""
-    return max(range(len(shape)), key=lambda i: ((box[i].stop - box[i].start) / shape[i], i))
-
-
-def _hybrid(kspace: Tensor, box: Box, axis: int) -> Tensor:
-    """Calibration data as planes: inverse FFT along ``axis``; ``(planes, coils, h, w)``."""
-    n = kspace.shape[axis + 1]
-    lines = kspace[(slice(None), *box)].movedim(axis + 1, -1)
-    count = lines.shape[-1]
-    if count < n:  # a taper keeps the truncation from ringing into neighbouring planes
-        lines = lines * torch.hann_window(count + 2, periodic=False)[1:-1].to(lines.real.dtype)
-    full = lines.new_zeros(*lines.shape[:-1], n)
-    full[..., box[axis]] = lines
-    return kspace_to_image(full, (-1,)).movedim(-1, 0)
-
-
-def _check_size(box: Box, mask: NDArray[np.bool_], kernel: int) -> None:
-    found = min(s.stop - s.start for s in box)
-    if found < kernel + 2:
+    axis = geometry.coil_axis
+    if calibration is not None:
+        source, where = calibration, measured(calibration, axis)
+    elif isinstance(geometry, NonCartesian):
+        if grid_shape is None:
+            raise InconsistentError("Coil maps along a trajectory need the shape of the image.")
+        source = cartesian_centre(kspace, geometry, grid_shape)
+        where = measured(source, axis)
+    else:
+        source, where = kspace, geometry
+    shape = tuple(n for i, n in enumerate(source.shape) if i != axis)
+    fits = source.ndim == 4 and source.is_complex() and grid_shape in (None, shape)
+    if not fits or source.shape[axis] != kspace.shape[axis]:
         raise InconsistentError(
-            f"Coil maps need at least {kernel + 2} fully sampled lines around the centre of "
-            f"k-space, found {found} in a mask of shape {mask.shape}; measure calibration lines."
+            f"Calibration k-space of shape {tuple(source.shape)} ({source.dtype}) does not fit "
+            f"measurements of shape {tuple(kspace.shape)} and an image of shape {grid_shape}."
         )
+    if shape[-where.mask.ndim :] != where.mask.shape:
+        raise InconsistentError(
+            f"k-space of shape {tuple(source.shape)} does not fit a mask of shape "
+            f"{where.mask.shape}."
+        )
+    return source, where, shape
+
+
+def _method(method: Method, *, kernel: int, noise_std: float, sets: int) -> _PlaneMethod:
+    def by_espirit(plane: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return espirit(plane, shape, kernel=kernel, noise_std=noise_std, sets=sets)
+
+    def by_walsh(plane: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        maps, share = walsh(low_resolution(plane, shape)[0], block=_voxels_per_line(plane, shape))
+        return maps[None], share[None]
+
+    def by_jsense(plane: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        maps = jsense(plane, shape)
+        return maps[None], maps.real.new_ones(1, *shape)
+
+    return {"espirit": by_espirit, "walsh": by_walsh, "jsense": by_jsense}[method]
+
+
+def _voxels_per_line(plane: Tensor, shape: tuple[int, int]) -> int:
+    """Width, odd, of what the plane's few lines resolve."""
+    return 2 * max(n // (2 * lines) for n, lines in zip(shape, plane.shape[1:], strict=True)) + 1
+
+
+def _fill(
+    out: Tensor, planes: Planes, find: _PlaneMethod, noise_std: float, crop: float | None
+) -> None:
+    """Write the maps of every plane into ``(sets, planes, coils, h, w)``."""
+    power = [float(plane.abs().square().sum()) for plane in planes.data]
+    strongest = max(range(len(power)), key=lambda i: power[i])
+    if not power[strongest] > 0:
+        raise InconsistentError("The middle of k-space is all zero: no coil map can be estimated.")
+    reference = principal_direction(torch.cat([p.flatten(1) for p in planes.data], dim=1))
+    shape = (out.shape[-2], out.shape[-1])
+    eigenvalues = torch.zeros(len(out), len(power), *shape)
+    explained, total = torch.zeros_like(eigenvalues), torch.zeros(len(power), *shape)
+    variance = 0.0
+    for i, plane in enumerate(planes.data):
+        maps, values = _maps_or_those_of(planes.data[strongest], plane, shape, find)
+        images, gain = low_resolution(plane, shape)
+        for s, of_set in enumerate(maps):
+            out[s, i] = refer_phase(of_set, reference)
+            explained[s, i] = (of_set.conj() * images).sum(dim=0).abs().square().cpu()
+        eigenvalues[:, i] = values.cpu()
+        total[i] = images.abs().square().sum(dim=0).cpu()
+        variance = gain * (noise_std * planes.noise) ** 2
+    for s in range(len(out)):
+        least = crop
+        if least is None:
+            folded = total if s else torch.zeros_like(total)
+            least = automatic_crop(eigenvalues[s], explained[s], folded, variance)
+        if least > 0:
+            out[s] *= (eigenvalues[s] >= least)[:, None].to(out)
+
+
+def _maps_or_those_of(
+    strongest: Tensor, plane: Tensor, shape: tuple[int, int], find: _PlaneMethod
+) -> tuple[Tensor, Tensor]:
+    """Find the maps of a plane; one of zeros or noise (outside a slab) takes the strongest's."""
+    if plane is not strongest:
+        try:
+            if bool(plane.any()):
+                return find(plane, shape)
+        except InconsistentError:
+            pass
+    return find(strongest, shape)

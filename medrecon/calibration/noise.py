@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
+from medrecon.geometry import MRGeometry, NonCartesian
 from medrecon.geometry.kspace import kspace_to_image
 
 _SHARE = 0.1
@@ -62,6 +63,43 @@ def estimate_noise(kspace: Tensor, mask: NDArray[np.bool_]) -> float:
                 float(torch.tensor([_deviation(m) for m in measured]).quantile(_SHARE))
             )
     return min(estimates)
+
+
+def noise_level(kspace: Tensor, geometry: MRGeometry) -> float:
+    """Estimate the root of ``E|n|^2`` of any MR scan.
+
+    Cartesian: :func:`estimate_noise`; with a pattern for each slice, the root mean square over the
+    slices. Along a trajectory: from the tenth of the samples that is farthest from the centre.
+
+    Parameters
+    ----------
+    kspace
+        Measurements, laid out as their geometry says.
+    geometry
+        How they were measured.
+
+    Raises
+    ------
+    InconsistentError
+        If they do not fit each other.
+    """
+    if isinstance(geometry, NonCartesian):
+        radius = torch.from_numpy(np.linalg.norm(geometry.trajectory, axis=-1))
+        if kspace.shape[-2:] != radius.shape:
+            raise InconsistentError(
+                f"k-space of shape {tuple(kspace.shape)} does not fit a trajectory of "
+                f"{tuple(radius.shape)} samples."
+            )
+        outer = radius >= radius.flatten().quantile(1 - _SHARE)
+        data = kspace.movedim(geometry.coil_axis, 0)
+        if geometry.partitions is not None:
+            data = data[:, torch.from_numpy(geometry.partitions)]
+        return _deviation(data[..., outer])
+    if geometry.is_per_slice:
+        pairs = zip(kspace, geometry.mask, strict=True)
+        levels = [estimate_noise(one[None], mask) for one, mask in pairs]
+        return float(np.sqrt(np.mean(np.square(levels))))
+    return estimate_noise(kspace, geometry.mask)
 
 
 def _periphery(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from medrecon.errors import InconsistentError
+
 Box = tuple[slice, ...]
 
 
@@ -48,3 +50,34 @@ def calibration_region(mask: NDArray[np.bool_]) -> Box:
                     high[axis] += side > 0
                     growing = True
     return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
+def middle(region: slice, n: int, lines: int) -> slice:
+    """At most ``lines`` of a region, nearest to ``n // 2``.
+
+    Examples
+    --------
+    >>> middle(slice(10, 40), 50, 8)
+    slice(21, 29, None)
+    >>> middle(slice(24, 40), 50, 8)
+    slice(24, 32, None)
+    """
+    start = max(region.start, n // 2 - lines // 2)
+    stop = min(region.stop, start + lines)
+    return slice(max(region.start, stop - lines), stop)
+
+
+def check_lines(found: int, kernel: int, where: str) -> None:
+    """Refuse a calibration region that is narrower than a neighbourhood and two more.
+
+    Raises
+    ------
+    InconsistentError
+        Says how many lines there are, how many are needed, and what else can be done.
+    """
+    if found < kernel + 2:
+        raise InconsistentError(
+            f"Coil maps need at least {kernel + 2} fully sampled lines around the centre of "
+            f"k-space, found {found} {where}; give maps or a separate calibration scan, or "
+            "measure calibration lines."
+        )

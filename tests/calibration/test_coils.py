@@ -13,6 +13,7 @@ from medrecon.calibration.coils import coil_combine, estimate_maps, rss
 from medrecon.calibration.noise import estimate_noise
 from medrecon.calibration.region import calibration_region
 from medrecon.errors import InconsistentError
+from medrecon.geometry import Cartesian
 from medrecon.geometry.kspace import image_to_kspace, kspace_to_image
 
 NOISE = 0.004
@@ -50,7 +51,9 @@ def test_maps_explain_the_coil_images_as_well_as_those_of_sigpy(shape: tuple[int
     image, truth = object_and_coils(shape, 6)
     kspace = kspace_of(image, truth)
     mask = lines(shape, 24)
-    ours = estimate_maps((kspace * torch.from_numpy(mask))[None], mask, noise_std=NOISE)[0]
+    ours = estimate_maps(
+        (kspace * torch.from_numpy(mask))[None], Cartesian(mask=mask), noise_std=NOISE, crop=0
+    )[0]
     theirs = torch.from_numpy(
         sigpy.mri.app.EspiritCalib(kspace.numpy(), crop=0, show_pbar=False).run()
     )
@@ -64,14 +67,14 @@ def test_maps_explain_the_coil_images_as_well_as_those_of_sigpy(shape: tuple[int
 def test_maps_have_unit_norm_everywhere_and_no_holes() -> None:
     image, truth = object_and_coils((64, 48), 4)
     mask = lines((64, 48), 20)
-    maps = estimate_maps(kspace_of(image, truth)[None], mask)
+    maps = estimate_maps(kspace_of(image, truth)[None], Cartesian(mask=mask), crop=0)
     assert torch.allclose(rss(maps, 1), torch.ones(1, 64, 48), atol=1e-4)
 
 
 def test_crop_sets_maps_to_zero_only_outside_the_object() -> None:
     image, truth = object_and_coils((64, 48), 4)
     kspace = kspace_of(image, truth)[None]
-    maps = estimate_maps(kspace, lines((64, 48), 24), noise_std=NOISE, crop=0.7)
+    maps = estimate_maps(kspace, Cartesian(mask=lines((64, 48), 24)), noise_std=NOISE, crop=0.7)
     norm = rss(maps, 1)[0]
     assert bool((norm == 0).any())
     assert float(norm[image.abs() > 0.05].min()) > 0.99
@@ -81,7 +84,7 @@ def test_all_slices_share_one_phase_reference() -> None:
     image, truth = object_and_coils((64, 48), 4)
     turned = truth * torch.exp(torch.tensor(0.7j))
     both = torch.stack([kspace_of(image, truth), kspace_of(image, turned)])
-    maps = estimate_maps(both, lines((64, 48), 24), noise_std=NOISE)
+    maps = estimate_maps(both, Cartesian(mask=lines((64, 48), 24)), noise_std=NOISE)
     support = image.abs() > 0.05
     difference = (maps[0] - maps[1]).abs()[:, support]
     assert float(difference.max()) < 1e-2
@@ -103,7 +106,9 @@ def test_3d_maps_are_calibrated_in_planes() -> None:
     mask = np.zeros(shape, dtype=bool)
     mask[:, ::2] = True
     mask[3:17, 4:20] = True
-    maps = estimate_maps(kspace * torch.from_numpy(mask), mask, noise_std=0.0, kernel=5)
+    maps = estimate_maps(
+        kspace * torch.from_numpy(mask), Cartesian(mask=mask), noise_std=0.0, kernel=5
+    )
     assert maps.shape == (coils, *shape)
     assert unexplained(maps, truth * ball, ball.abs() > 0) < 0.03
 
@@ -113,14 +118,14 @@ def test_too_few_calibration_lines_are_named() -> None:
     kspace = kspace_of(image, truth)[None]
     mask = lines((64, 48), 5)
     with pytest.raises(InconsistentError, match=r"at least 8 .* found 5"):
-        estimate_maps(kspace, mask)
+        estimate_maps(kspace, Cartesian(mask=mask))
     mask[32] = False
     with pytest.raises(InconsistentError, match="found 0"):
-        estimate_maps(kspace, mask)
+        estimate_maps(kspace, Cartesian(mask=mask))
     with pytest.raises(InconsistentError, match="all zero"):
-        estimate_maps(kspace * 0, lines((64, 48), 24), noise_std=0.1)
+        estimate_maps(kspace * 0, Cartesian(mask=lines((64, 48), 24)), noise_std=0.1)
     with pytest.raises(InconsistentError, match="does not fit"):
-        estimate_maps(kspace, np.ones((64, 47), dtype=bool))
+        estimate_maps(kspace, Cartesian(mask=np.ones((64, 47), dtype=bool)))
 
 
 def test_the_calibration_region_is_the_full_box_around_the_centre() -> None:
