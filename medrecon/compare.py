@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -14,6 +16,7 @@ from medrecon.volume import Volume
 
 PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}
 """Plane to the axis of ``(z, y, x)`` along which its slices are stacked."""
+_PHASE_VOXELS = 2.0  # deviation of the Gaussian in-plane; slices may have phases of their own
 _WINDOW = 11  # pixels, sigma 1.5: Wang et al. 2004
 
 
@@ -97,6 +100,48 @@ def compare_tensors(image: Tensor, reference: Tensor, data_range: float) -> Metr
         data_range=data_range,
         ssim_per_plane=planes,
     )
+
+
+def complex_nrmse(image: Tensor, reference: Tensor) -> float:
+    r"""Error of a complex image, ``|a exp(-i phi) - b| / |b|``, with a smooth phase taken off.
+
+    Coil sensitivities and image are known up to a smooth phase only: the data are the same for
+    :math:`s_c e^{i\phi}` and :math:`x e^{-i\phi}`, and every way to estimate maps chooses its own
+    :math:`\phi`. So :math:`\phi` is the phase of :math:`a b^*` smoothed by a Gaussian of two
+    voxels, in which details of the image cannot hide.
+
+    Parameters
+    ----------
+    image, reference
+        Complex, ``(z, y, x)``, in the same unit.
+
+    Raises
+    ------
+    InconsistentError
+        If the shapes differ or the reference is zero everywhere.
+
+    Examples
+    --------
+    >>> b = torch.ones(1, 8, 8, dtype=torch.complex64)
+    >>> round(complex_nrmse(1j * b, b), 6)
+    0.0
+    """
+    if image.shape != reference.shape:
+        raise InconsistentError(
+            f"the images have shapes {tuple(image.shape)} and {tuple(reference.shape)}; only "
+            "equal grids are compared."
+        )
+    a, b = image.to(torch.complex128), reference.to(torch.complex128)
+    norm = float(torch.linalg.vector_norm(b))
+    if norm == 0:
+        raise InconsistentError("the reference is zero everywhere, there is nothing to compare to.")
+    product = (a * b.conj()).numpy()
+    sigma = (0.0, _PHASE_VOXELS, _PHASE_VOXELS)
+    smooth = ndimage.gaussian_filter(product.real, sigma) + 1j * ndimage.gaussian_filter(
+        product.imag, sigma
+    )
+    turn = torch.from_numpy(np.exp(-1j * np.angle(smooth)))
+    return float(torch.linalg.vector_norm(a * turn - b)) / norm
 
 
 def _ssim(image: Tensor, reference: Tensor, data_range: float, axis: int) -> float | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from medrecon.baselines import cgls, total_variation
-from medrecon.compare import compare_tensors
+from medrecon.compare import compare_tensors, complex_nrmse
 from medrecon.errors import WeightsError
 from medrecon.operators.difference import Difference
 from medrecon.priors.weights import Prior, load_prior
-from medrecon.problem import Problem, ct_problem, mr_problem
+from medrecon.problem import Problem, ct_problem, mr_problems
 from medrecon.protocol import Baseline, Noise, Protocol, Sampler
 from medrecon.regularizers import TotalVariation
 from medrecon.sampling.consistency import CGSettings, Consistency
@@ -83,9 +84,57 @@ def reconstruct(study: Study, protocol: Protocol, *, seed: int = 0, device: str 
     MedreconError
         If study, protocol and prior do not fit each other.
     """
-    clock = time.monotonic()
+    for events in reconstruct_all((study,), protocol, seed=seed, device=device):
+        result = yield from events
+    return result
+
+
+def reconstruct_all(
+    studies: Sequence[Study], protocol: Protocol, *, seed: int = 0, device: str = "cpu"
+) -> Iterator[Events]:
+    """Run a protocol on every image of a file, one after the other.
+
+    Each item is one image's generator of events, as of :func:`reconstruct`, to be run to its end
+    before the next is asked for. Images are set up one by one, so that only one is in memory;
+    where the protocol has ``llr``, which takes those that were measured alike together, all are.
+
+    Parameters
+    ----------
+    studies
+        The images.
+    protocol, seed, device
+        As for :func:`reconstruct`.
+    """
     prior = _load(protocol, device)
-    problem = _problem(study, protocol, prior, seed, device)
+
+    def problems(group: Sequence[Study]) -> tuple[Problem, ...]:
+        return _problems(group, protocol, prior, seed, device)
+
+    if any(baseline.method == "llr" for baseline in protocol.baselines):
+        for problem in problems(studies):
+            yield _reconstruct(partial(_same, problem), protocol, prior, seed, device)
+        return
+    for study in studies:
+        yield _reconstruct(partial(_first, problems, study), protocol, prior, seed, device)
+
+
+def _first(problems: Callable[[Sequence[Study]], tuple[Problem, ...]], study: Study) -> Problem:
+    return problems((study,))[0]
+
+
+def _same(problem: Problem) -> Problem:
+    return problem
+
+
+def _reconstruct(
+    set_up: Callable[[], Problem],
+    protocol: Protocol,
+    prior: Prior | None,
+    seed: int,
+    device: str,
+) -> Events:
+    clock = time.monotonic()
+    problem = set_up()
     yield Event("prepare", 1, 1)
     images: dict[str, Tensor] = {}
     stages: dict[str, Any] = {}
@@ -107,15 +156,24 @@ def reconstruct(study: Study, protocol: Protocol, *, seed: int = 0, device: str 
         "stages": stages,
         "seconds": round(time.monotonic() - clock, 2),
     }
-    if problem.study.reference is not None:
+    reference, phase = problem.study.reference, problem.study.reference_phase
+    if reference is not None:
         report["data_range"] = problem.data_range
         report["metrics"] = {
-            name: compare_tensors(
-                volume.data, problem.study.reference, problem.data_range
-            ).as_json()
+            name: _metrics(volume, reference, phase, problem.data_range)
             for name, volume in volumes.items()
         }
     return Result(volumes, report)
+
+
+def _metrics(
+    volume: Volume, reference: Tensor, phase: Tensor | None, data_range: float
+) -> dict[str, Any]:
+    """Agreement with the truth; of complex images with its phase too, where that is known."""
+    metrics: dict[str, Any] = compare_tensors(volume.data, reference, data_range).as_json()
+    if volume.phase is not None and phase is not None:
+        metrics["complex_nrmse"] = complex_nrmse(volume.complex, torch.polar(reference, phase))
+    return metrics
 
 
 def run(study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu") -> Result:
@@ -141,26 +199,26 @@ def _load(protocol: Protocol, device: str) -> Prior | None:
     return prior
 
 
-def _problem(
-    study: Study, protocol: Protocol, prior: Prior | None, seed: int, device: str
-) -> Problem:
+def _problems(
+    studies: Sequence[Study], protocol: Protocol, prior: Prior | None, seed: int, device: str
+) -> tuple[Problem, ...]:
     intensity = prior.card.intensity if prior else None
+    settings: dict[str, Any] = {}
     if protocol.modality == "CT":
         if intensity and intensity.window_hu:
-            return ct_problem(study, protocol, window_hu=intensity.window_hu, device=device)
-        return ct_problem(study, protocol, device=device)
+            settings["window_hu"] = intensity.window_hu
+        return tuple(ct_problem(s, protocol, device=device, **settings) for s in studies)
     if intensity and intensity.percentile:
-        return mr_problem(
-            study, protocol, percentile=intensity.percentile, seed=seed, device=device
-        )
-    return mr_problem(study, protocol, seed=seed, device=device)
+        settings["percentile"] = intensity.percentile
+    return mr_problems(studies, protocol, seed=seed, device=device, **settings)
 
 
 def _finish(
     record: dict[str, Any], problem: Problem, image: Tensor, begin: float
 ) -> dict[str, Any]:
     record["seconds"] = round(time.monotonic() - begin, 2)
-    if image.is_complex() == problem.data.operator.domain.complex:
+    domain = problem.data.operator.domain
+    if image.is_complex() == domain.complex and tuple(image.shape) == domain.shape:
         record["misfit"] = round(problem.data.misfit(image), 4)
     return record
 

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian, SliceGeometry
+from medrecon.geometry import MRGeometry, SliceGeometry
 from medrecon.grid import Grid
 from medrecon.io.ismrmrd import write_ismrmrd
 from medrecon.io.orientation import nearest_axial
 from medrecon.io.projections import write_projections
 from medrecon.operators.ct import projector
 from medrecon.physics.counts import detect, line_integrals
-from medrecon.protocol import CartesianScan, Counts, CTScan, Protocol
+from medrecon.problem.retrospective import sampling_pattern
+from medrecon.protocol import CartesianScan, Counts, CTScan, NonCartesianScan, Protocol
 from medrecon.resample import resample
-from medrecon.sampling_masks import cartesian_mask
 from medrecon.scanner import scanner
 from medrecon.simulate_mr import simulate_mr
+from medrecon.simulate_trajectory import simulate_trajectory, trajectory_of
 from medrecon.study import Identity, Study
 from medrecon.units import hu_to_per_mm
 from medrecon.volume import Unit, Volume
@@ -39,7 +40,8 @@ def simulate(
     those of the protocol's grid, so that the reconstruction never sees its own discretisation,
     and measured with Poisson noise of the protocol's ``photons`` and the noise of its electronics.
     The reference is the average of the fine image over the reconstruction's voxels.
-    MR: see :func:`medrecon.simulate_mr.simulate_mr`.
+    MR: see :func:`medrecon.simulate_mr.simulate_mr` and, along a trajectory,
+    :func:`medrecon.simulate_trajectory.simulate_trajectory`.
 
     Parameters
     ----------
@@ -62,21 +64,23 @@ def simulate(
     image = nearest_axial(image)
     acquisition = protocol.acquisition
     if isinstance(acquisition, CartesianScan):
-        pattern = acquisition.pattern
-        shape = image.grid.shape[1:]
-        mask = torch.ones(shape, dtype=torch.bool).numpy()
-        if pattern != "as_measured":
-            mask = cartesian_mask(
-                shape,
-                pattern=pattern,
-                acceleration=acquisition.acceleration,
-                calibration_lines=acquisition.calibration_lines,
-                generator=generator,
-            )
+        shape = image.grid.shape[-acquisition.encoded :]
+        slices = image.grid.shape[0] if acquisition.per_slice else 0
+        mask = sampling_pattern(acquisition, shape, slices, generator)
         study = simulate_mr(
             image,
             coils=acquisition.coils,
             mask=mask,
+            noise_std=acquisition.noise_std,
+            generator=generator,
+            encoded=acquisition.encoded,
+        )
+        return replace(study, identity=identity)
+    if isinstance(acquisition, NonCartesianScan):
+        study = simulate_trajectory(
+            image,
+            coils=acquisition.coils,
+            geometry=trajectory_of(acquisition, image.grid.shape),
             noise_std=acquisition.noise_std,
             generator=generator,
         )
@@ -87,7 +91,7 @@ def simulate(
 
 def write_study(path: Path, study: Study) -> None:
     """Write measurements: ISMRMRD for MR, the project's HDF5 for CT."""
-    if isinstance(study.geometry, Cartesian):
+    if isinstance(study.geometry, MRGeometry):
         write_ismrmrd(path, study)
     else:
         write_projections(path, study)

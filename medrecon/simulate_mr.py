@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from medrecon.volume import Volume
 _COIL_DISTANCE = 1.3  # of the coil centres from the middle, in half widths of the image
 _COIL_RADIUS = 0.6  # of the loops, likewise
 _PHASE = math.pi / 3  # rad, size of each term of the object's smooth phase
+_TERMS = 9  # of first and second order in three coordinates
 
 
 def simulate_mr(
@@ -28,6 +31,7 @@ def simulate_mr(
     mask: NDArray[np.bool_],
     noise_std: float,
     generator: torch.Generator,
+    encoded: int = 0,
 ) -> Study:
     """Measure an image with receive coils around it.
 
@@ -42,11 +46,14 @@ def simulate_mr(
     coils
         Number of receive coils.
     mask
-        Measured samples: ``(y, x)`` for slice-wise, ``(z, y, x)`` for 3D encoding.
+        Measured samples: ``(y, x)`` for slice-wise, ``(z, y, x)`` for 3D encoding or for a
+        pattern of its own in every slice.
     noise_std
         Root of ``E|n|^2`` per sample, relative to the image's 99th percentile.
     generator
         Source of phase and noise.
+    encoded
+        How many axes are encoded, 2 or 3; 0: as many as the mask has.
 
     Returns
     -------
@@ -64,16 +71,17 @@ def simulate_mr(
         raise InconsistentError(f"A mask of shape {mask.shape} does not fit an image of {shape}.")
     if not bool(torch.isfinite(image).all()) or not bool(image.any()):
         raise InconsistentError("The image to simulate from is empty or not finite.")
-    geometry = Cartesian(mask=mask)
+    geometry = Cartesian(mask=mask, encoded=encoded)
     maps = coil_sensitivities(magnitude.grid, coils)
-    signal = image * torch.exp(1j * _smooth_phase(magnitude.grid, generator))
-    axes = range(-mask.ndim, 0)
-    clean = image_to_kspace((maps * signal.to(maps.dtype)), axes)
+    phase = ObjectPhase.drawn(generator).on(magnitude.grid)
+    signal = image * torch.exp(1j * phase)
+    clean = image_to_kspace(maps * signal.to(maps.dtype), range(-geometry.encoded, 0))
     deviation = noise_std * float(np.quantile(image.numpy(), 0.99))
     noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
-    kspace = (clean + deviation * noise) * torch.from_numpy(mask)
+    kspace = clean + deviation * noise
     if not geometry.is_3d:
         kspace = kspace.transpose(0, 1).contiguous()
+    kspace = kspace * torch.from_numpy(geometry.samples.copy())
     return Study(
         measurements=kspace,
         geometry=geometry,
@@ -81,6 +89,7 @@ def simulate_mr(
         noise_std=deviation if deviation > 0 else None,
         identity=Identity(simulated=True),
         reference=image.float(),
+        reference_phase=phase.float(),
     )
 
 
@@ -136,12 +145,33 @@ def _loop(position: Tensor, number: int, coils: int, radius: float, height: floa
     return torch.complex(field[..., 0], -field[..., 1])
 
 
-def _smooth_phase(grid: Grid, generator: torch.Generator) -> Tensor:
-    """Random phase of second order in the position, rad; ``(z, y, x)``."""
-    axes = torch.meshgrid(
-        *(torch.linspace(-1, 1, n, dtype=torch.float64) for n in grid.shape), indexing="ij"
-    )
-    terms = [*axes, *(a * b for i, a in enumerate(axes) for b in axes[i:])]
-    weights = _PHASE * (2 * torch.rand(len(terms), dtype=torch.float64, generator=generator) - 1)
-    total: Tensor = torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum(0)
-    return total
+@dataclass(frozen=True, eq=False)
+class ObjectPhase:
+    """Random phase of second order in the position, rad.
+
+    Parameters
+    ----------
+    weights
+        Of z, y, x, and of their products, at positions from -1 to 1 over the grid.
+    """
+
+    weights: Tensor
+
+    @classmethod
+    def drawn(cls, generator: torch.Generator) -> ObjectPhase:
+        """Draw the weights."""
+        terms = 2 * torch.rand(_TERMS, dtype=torch.float64, generator=generator) - 1
+        return cls(_PHASE * terms)
+
+    def __call__(self, places: Sequence[Tensor]) -> Tensor:
+        """Phase ``(z, y, x)`` at places along the three axes."""
+        axes = torch.meshgrid(*places, indexing="ij")
+        terms = [*axes, *(a * b for i, a in enumerate(axes) for b in axes[i:])]
+        total: Tensor = torch.stack([w * t for w, t in zip(self.weights, terms, strict=True)]).sum(
+            0
+        )
+        return total
+
+    def on(self, grid: Grid) -> Tensor:
+        """Phase of every voxel of a grid."""
+        return self([torch.linspace(-1, 1, n, dtype=torch.float64) for n in grid.shape])

@@ -66,6 +66,8 @@ class Study:
     reference
         The truth, where the study was simulated or is retrospectively undersampled, as a real
         tensor ``(z, y, x)`` in HU (CT) or arbitrary unit (MR); ``None`` otherwise.
+    reference_phase
+        MR: the truth's phase in rad, where it is known, of the shape of ``reference``.
     mu_water
         CT: attenuation of water in 1/mm that the scanner states for its spectrum; the protocol's
         value serves where it is ``None``.
@@ -95,6 +97,7 @@ class Study:
     source: Path | None = None
     isocenter: Triple = (0.0, 0.0, 0.0)
     reference: Tensor | None = None
+    reference_phase: Tensor | None = None
     mu_water: float | None = None
     label: str = ""
     calibration: Tensor | None = None

@@ -29,3 +29,7 @@ BackendOption = Annotated[
     Literal["native", "matrix", "triton", "astra"] | None,
     typer.Option(help="CT projector; default: the protocol's."),
 ]
+ImageOption = Annotated[
+    list[str],
+    typer.Option("--image", metavar="LABEL", help="Only this image of the file (see info)."),
+]

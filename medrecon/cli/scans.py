@@ -10,6 +10,7 @@ import typer
 from medrecon.cli.options import (
     BackendOption,
     DeviceOption,
+    ImageOption,
     OverwriteOption,
     PlotOption,
     ProtocolArgument,
@@ -29,6 +30,7 @@ def run(
     set_: SetOption = [],  # noqa: B006
     device: DeviceOption = "auto",
     backend: BackendOption = None,
+    image: ImageOption = [],  # noqa: B006
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -45,18 +47,18 @@ def run(
     where = resolve_device(device)
     path = existing(input_)
 
+    from medrecon.images import run_images
     from medrecon.info import check_study
     from medrecon.io.outputs import OutputFolder
-    from medrecon.measurements import read_measurements
-    from medrecon.reconstruct import reconstruct
-    from medrecon.write import output_bytes, write_result
+    from medrecon.measurements import choose, read_measurements
+    from medrecon.write import output_bytes
 
-    study = read_measurements(path, settings)
-    check_study(study, settings)
-    needed = output_bytes(study, settings)
+    studies = choose(read_measurements(path, settings), image, path)
+    for study in studies.values():
+        check_study(study, settings)
+    needed = sum(output_bytes(study, settings) for study in studies.values())
     with OutputFolder(output, overwrite=overwrite, needed_bytes=needed) as folder:
-        result = follow(reconstruct(study, settings, seed=seed, device=where), quiet)
-        files = write_result(result, study, settings, folder, seed=seed)
+        files = follow(run_images(studies, settings, folder, seed=seed, device=where), quiet)
     say(f"{output}: {', '.join(files)}")
 
 
@@ -115,11 +117,12 @@ def validate(
     from medrecon.info import check_study, describe
     from medrecon.measurements import read_measurements
 
-    study = read_measurements(path, settings)
-    check_study(study, settings)
-    show(describe(study))
+    studies = read_measurements(path, settings)
+    for study in studies:
+        check_study(study, settings)
+        show(describe(study))
     if plot is not None:
         from medrecon.picture import draw_study
 
-        draw_study(study, plot, settings)
+        draw_study(studies[0], plot, settings)
     say(f"{path.name} fits {settings.name}")

@@ -8,6 +8,7 @@ The same volume and texts make the same bytes and UIDs; anything else makes othe
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ MANUFACTURER = "OpenSource medrecon"
 """Starts with no vendor's prefix (SI GE HI ME PH TO CA CP UI BR MR HY): converters match on it."""
 
 _MR_PEAK = 32767  # largest stored MR value; still positive for viewers that read it as signed
+_PHASE_SLOPE = math.pi / 32767  # rad per step: the same for every phase series
 _WITH_PRIOR = "(AI) NOT FOR DIAGNOSTIC USE"
 _CLASSICAL = "RESEARCH USE"
+_KINDS = {Unit.HU: "AXIAL", Unit.RADIAN: "P"}
 _UNPAIRED = re.compile(
     "ABDOMEN|ABDOMENPELVIS|BRAIN|CHEST|CHESTABDOMEN|CHESTABDPELVIS|CSPINE|HEAD|HEADNECK|HEART|JAW|"
     "LIVER|LSPINE|NECK|PELVIS|SKULL|SPINE|SSPINE|TSPINE|WHOLEBODY"
@@ -75,7 +78,7 @@ class DerivedSeries:
         CT only: short name written as ConvolutionKernel, up to 16 characters.
     window
         Lowest and highest shown value, in the volume's unit; ``None``: from -160 to 240 HU in CT,
-        from 0 to the 99.5th percentile in MR.
+        from 0 to the 99.5th percentile in MR, the whole turn for phase.
     """
 
     modality: Literal["CT", "MR"]
@@ -103,7 +106,9 @@ def write_dicom_series(
 
     CT: int16 HU, slope 1 (rounding error at most 0.5 HU).  MR: 16-bit integers with one factor for
     the whole series, which stands in RealWorldValueMappingSequence (the MR module has no rescale
-    slope): value = slope * stored.
+    slope): value = slope * stored.  Phase (a volume in rad): int16 from -32767 to 32767 for -pi to
+    pi, image type P, with the factor in RescaleSlope too, as scanners write it for phase, and with
+    the unit rad, so that no reader takes the integers for an angle.
 
     Parameters
     ----------
@@ -130,7 +135,7 @@ def write_dicom_series(
         If a file cannot be written.
     """
     _check(volume, series, identity)
-    stored = _hounsfield(volume) if series.modality == "CT" else _scaled(volume)
+    stored = _STORE[volume.unit](volume) if volume.unit in _STORE else _scaled(volume)
     shared = _shared(volume, series, identity, stored)
     digest = _digest(shared, stored.pixels, volume)
     shared.SeriesInstanceUID = derived_uid(digest, "series")
@@ -151,7 +156,7 @@ def _check(volume: Volume, series: DerivedSeries, identity: Identity) -> None:
     if (series.modality == "CT") != (volume.unit is Unit.HU):
         raise InconsistentError(
             f"A {series.modality} series cannot hold voxels in {volume.unit.value}; "
-            "CT is written in HU, MR in arbitrary unit."
+            "CT is written in HU, MR in arbitrary unit or, its phase, in rad."
         )
     if volume.data.is_complex() or not bool(torch.isfinite(volume.data).all()):
         raise InconsistentError(
@@ -183,6 +188,16 @@ def _scaled(volume: Volume) -> _Stored:
     return _Stored(np.rint(values / slope).astype(kind), slope)
 
 
+def _angles(volume: Volume) -> _Stored:
+    """Phase in even steps over the whole turn; angles beyond it are wrapped."""
+    values = volume.data.detach().cpu().double().numpy()
+    wrapped = np.angle(np.exp(1j * values))
+    return _Stored(np.rint(wrapped / _PHASE_SLOPE).astype("<i2"), _PHASE_SLOPE)
+
+
+_STORE = {Unit.HU: _hounsfield, Unit.RADIAN: _angles}
+
+
 def _shared(volume: Volume, series: DerivedSeries, identity: Identity, stored: _Stored) -> Dataset:
     """Everything but what differs from slice to slice and the UIDs."""
     ds = Dataset()
@@ -190,6 +205,7 @@ def _shared(volume: Volume, series: DerivedSeries, identity: Identity, stored: _
     ds.SOPClassUID = CTImageStorage if series.modality == "CT" else MRImageStorage
     _add_patient_and_study(ds, identity)
     _add_series(ds, series, identity)
+    ds.ImageType = ["DERIVED", "SECONDARY", _KINDS.get(volume.unit, "M")]
     _add_equipment(ds, series, identity)
     _add_geometry(ds, volume)
     _add_pixel_description(ds, stored.pixels)
@@ -233,8 +249,6 @@ def _add_series(ds: Dataset, series: DerivedSeries, identity: Identity) -> None:
     ds.ContentQualification = "RESEARCH"
     if identity.simulated:
         ds.SyntheticData = "YES"
-    last = "AXIAL" if series.modality == "CT" else "M"
-    ds.ImageType = ["DERIVED", "SECONDARY", last]
     ds.BurnedInAnnotation = "NO"
     ds.LossyImageCompression = "00"
     if series.derivation:
@@ -300,8 +314,12 @@ def _add_mr(ds: Dataset, volume: Volume, stored: _Stored, identity: Identity) ->
     mapping.RealWorldValueSlope = stored.slope
     mapping.LUTExplanation = "value as reconstructed"
     mapping.LUTLabel = "medrecon"
-    mapping.MeasurementUnitsCodeSequence = [hd.sr.CodedConcept.from_code(codes.UCUM.NoUnits)]
+    unit = codes.UCUM.Radian if volume.unit is Unit.RADIAN else codes.UCUM.NoUnits
+    mapping.MeasurementUnitsCodeSequence = [hd.sr.CodedConcept.from_code(unit)]
     ds.RealWorldValueMappingSequence = [mapping]
+    if volume.unit is Unit.RADIAN:
+        ds.RescaleIntercept, ds.RescaleSlope = 0, _decimal(stored.slope)
+        ds.RescaleType = "rad"
 
 
 def _add_window(ds: Dataset, volume: Volume, series: DerivedSeries, stored: _Stored) -> None:
@@ -309,10 +327,14 @@ def _add_window(ds: Dataset, volume: Volume, series: DerivedSeries, stored: _Sto
         low, high = series.window
     elif series.modality == "CT":
         low, high = -160.0, 240.0
+    elif volume.unit is Unit.RADIAN:
+        low, high = -math.pi, math.pi
     else:
         low, high = 0.0, float(np.percentile(stored.pixels, 99.5)) * stored.slope
-    ds.WindowCenter = _decimal((low + high) / 2 / stored.slope)
-    ds.WindowWidth = _decimal(max((high - low) / stored.slope, 1.0))
+    # windows are meant in rescaled values, which magnitudes have none of
+    step = 1.0 if "RescaleSlope" in ds else stored.slope
+    ds.WindowCenter = _decimal((low + high) / 2 / step)
+    ds.WindowWidth = _decimal(max((high - low) / step, 1.0))
 
 
 def _write_slice(

@@ -85,7 +85,8 @@ def read_nifti(path: Path, *, unit: Unit | None = None, max_bytes: int = MAX_BYT
 def write_nifti(volume: Volume, path: Path) -> None:
     """Write a volume as NIfTI-1, float32, millimetres, sform and qform both "scanner" (code 1).
 
-    The same volume gives the same bytes; the file appears whole or not at all.
+    Of a complex image this is the magnitude.  The same volume gives the same bytes; the file
+    appears whole or not at all.
 
     Parameters
     ----------
@@ -101,13 +102,35 @@ def write_nifti(volume: Volume, path: Path) -> None:
     InconsistentError
         If the voxels are complex or an axis is longer than NIfTI-1 can say (32767).
     """
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise OutputError(f"{path}: a NIfTI file is named *.nii or *.nii.gz.")
     if volume.data.is_complex():
         raise InconsistentError("Complex voxels cannot be written as NIfTI; take the magnitude.")
+    _write(volume.data.to(torch.float32), volume, path)
+
+
+def write_complex_nifti(volume: Volume, path: Path) -> None:
+    """Write magnitude and phase as complex64 voxels, otherwise as :func:`write_nifti` does.
+
+    Parameters
+    ----------
+    volume
+        Magnitude, with its phase in rad.
+    path
+        The file to make; ``.nii`` or ``.nii.gz``.
+
+    Raises
+    ------
+    OutputError, InconsistentError
+        As :func:`write_nifti`.
+    """
+    _write(volume.complex.to(torch.complex64), volume, path)
+
+
+def _write(voxels: torch.Tensor, volume: Volume, path: Path) -> None:
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise OutputError(f"{path}: a NIfTI file is named *.nii or *.nii.gz.")
     if max(volume.grid.shape) > 32767:
         raise InconsistentError(f"NIfTI-1 axes end at 32767 voxels, got {volume.grid.shape}.")
-    data = volume.data.detach().cpu().to(torch.float32).numpy().transpose(2, 1, 0)
+    data = voxels.detach().cpu().resolve_conj().numpy().transpose(2, 1, 0)
     affine = _RAS_LPS @ volume.grid.affine[:, [2, 1, 0, 3]]
     image = nib.Nifti1Image(data, affine)
     image.set_sform(affine, code=1)

@@ -18,7 +18,7 @@ from medrecon.protocol.scans import (
     ParallelScan,
     VectorsScan,
 )
-from medrecon.protocol.whole import GridSettings, Output, Preview, Protocol
+from medrecon.protocol.whole import GridSettings, Output, Part, Preview, Protocol
 
 __all__ = [
     "METHODS",
@@ -40,6 +40,7 @@ __all__ = [
     "Output",
     "ParallelRowsScan",
     "ParallelScan",
+    "Part",
     "Preview",
     "Prior",
     "Protocol",

@@ -308,7 +308,7 @@ def test_missing_views_are_counted_and_may_be_allowed(tmp_path: Path):
     with pytest.raises(InconsistentError, match="allow 3"):
         read_ct_pd(path, missing_views=2)
     protocol = load_protocol("ct_helical", ["counts.missing_views=3"])
-    study = read_measurements(path, protocol)
+    (study,) = read_measurements(path, protocol)
     assert study.geometry.views == 57  # type: ignore[union-attr]
     assert_sees_the_object_where_it_is(study)
 
