@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,11 @@ class Scan:
             experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=1),
             encoding=[
                 xsd.encodingType(
-                    encodedSpace=_space(
-                        width * self.oversampling,
-                        height,
-                        fov_x * self.oversampling,
-                        fov_y,
-                        self.thickness,
+                    encodedSpace=space(
+                        (1, height, width * self.oversampling),
+                        (self.thickness, fov_y, fov_x * self.oversampling),
                     ),
-                    reconSpace=_space(width, height, fov_x, fov_y, self.thickness),
+                    reconSpace=space((1, height, width), (self.thickness, fov_y, fov_x)),
                     encodingLimits=xsd.encodingLimitsType(
                         kspace_encoding_step_1=limit(height - 1, height // 2),
                         slice=limit(slices - 1, 0),
@@ -112,20 +109,27 @@ class Scan:
         return [*found, *self.extra]
 
     def write(self, path: Path) -> Path:
-        dataset = ismrmrd.Dataset(str(path), "dataset", create_if_needed=True)
-        dataset.write_xml_header(xsd.ToXML(self.header()))
-        for acquisition in self.acquisitions():
-            dataset.append_acquisition(acquisition)
-        dataset.close()
-        return path
+        return write_file(path, self.header(), self.acquisitions())
+
+
+def write_file(path: Path, header: Any, acquisitions: Iterable[Any]) -> Path:
+    dataset = ismrmrd.Dataset(str(path), "dataset", create_if_needed=True)
+    dataset.write_xml_header(xsd.ToXML(header))
+    for acquisition in acquisitions:
+        dataset.append_acquisition(acquisition)
+    dataset.close()
+    return path
 
 
 def limit(maximum: int, center: int) -> Any:
     return xsd.limitType(minimum=0, maximum=maximum, center=center)
 
 
-def _space(x: int, y: int, fov_x: float, fov_y: float, fov_z: float) -> Any:
+def space(matrix: tuple[int, int, int], fov: tuple[float, float, float]) -> Any:
+    """Encoded or reconstructed space; both triples ``(z, y, x)``."""
+    z, y, x = matrix
+    fov_z, fov_y, fov_x = fov
     return xsd.encodingSpaceType(
-        matrixSize=xsd.matrixSizeType(x=x, y=y, z=1),
+        matrixSize=xsd.matrixSizeType(x=x, y=y, z=z),
         fieldOfView_mm=xsd.fieldOfViewMm(x=fov_x, y=fov_y, z=fov_z),
     )
