@@ -1,7 +1,8 @@
 """What MRD has no place for: datasets of our own beside the standard's, that others pass over.
 
-``reference`` (the truth of a simulated scan), ``mask`` (where readouts are not measured whole),
-``maps``, ``weights``, ``noise_std``, and the double precision ``trajectory`` and its ``times``.
+``reference`` and ``reference_phase`` (the truth of a simulated scan), ``mask`` (where readouts are
+not measured whole), ``maps``, ``weights``, ``noise_std``, and the double precision ``trajectory``
+and its ``times``.
 In files of several images the image's label follows the name, e.g. ``maps_contrast-2``.
 """
 
@@ -22,7 +23,16 @@ from medrecon.geometry import Cartesian, NonCartesian
 from medrecon.io.hdf5 import read_dataset
 from medrecon.study import Study
 
-OWN = ("reference", "mask", "maps", "weights", "noise_std", "trajectory", "times")
+OWN = (
+    "reference",
+    "reference_phase",
+    "mask",
+    "maps",
+    "weights",
+    "noise_std",
+    "trajectory",
+    "times",
+)
 _CLOSE = 1e-5  # single precision of the standard's trajectory, relative to its reach
 
 Own = Mapping[str, NDArray[Any]]
@@ -37,7 +47,7 @@ def own_of(study: Study) -> dict[str, NDArray[Any]]:
     """Collect what of a study must be kept in datasets of our own, by name."""
     geometry = study.geometry
     found: dict[str, NDArray[Any]] = {}
-    for name in ("reference", "maps", "weights"):
+    for name in ("reference", "reference_phase", "maps", "weights"):
         value = getattr(study, name)
         if value is not None:
             found[name] = value.detach().cpu().numpy()
@@ -82,6 +92,12 @@ def _reference(study: Study, values: NDArray[Any], path: Path) -> Study:
     shape = None if study.grid is None else study.grid.shape
     _require(values.shape == shape, "reference", values, study, path)
     return replace(study, reference=torch.from_numpy(values.astype(np.float32)))
+
+
+def _reference_phase(study: Study, values: NDArray[Any], path: Path) -> Study:
+    shape = None if study.grid is None else study.grid.shape
+    _require(values.shape == shape, "reference_phase", values, study, path)
+    return replace(study, reference_phase=torch.from_numpy(values.astype(np.float32)))
 
 
 def _mask(study: Study, values: NDArray[Any], path: Path) -> Study:
@@ -162,6 +178,7 @@ def _require(fits: bool, name: str, values: NDArray[Any], study: Study, path: Pa
 
 _APPLY: Mapping[str, Callable[[Study, NDArray[Any], Path], Study]] = {
     "reference": _reference,
+    "reference_phase": _reference_phase,
     "mask": _mask,
     "maps": _maps,
     "weights": _weights,
