@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,17 +14,22 @@ from medrecon.geometry import MRGeometry, NonCartesian
 from medrecon.geometry.kspace import kspace_to_image
 
 _SHARE = 0.1
+_BANDS = 32  # of positions along an axis
+_NO_SIGNAL = 1.15  # air: all lines over the outermost ones at most
+_UNEVEN = 1.5  # strong over weak air
 _MAD_TO_DEVIATION = 1.482602218505602  # 1 / Phi^-1(3/4)
 
 
 def estimate_noise(kspace: Tensor, mask: NDArray[np.bool_]) -> float:
     """Estimate the root of ``E|n|^2`` where the object's signal is weakest.
 
-    Two places are looked at: the outermost tenth of the measured k-space, and, along every fully
-    sampled axis, the emptiest tenth of the positions after an inverse FFT (the air beside the
-    object, seen through the readout). What signal remains there makes either estimate too large,
-    never too small, so the smaller one is returned. The median absolute deviation of the real and
-    imaginary parts ignores the few samples that stand out.
+    Two places are looked at: the outermost tenth of the measured k-space, where what signal remains
+    makes the estimate too large, and the air beside the object, seen through every fully sampled
+    axis. The smaller one is returned. Air is where the lines of k-space are no stronger in the
+    middle than at the edge. It does not count where it is uneven: without oversampling the
+    receiver's filter damps the edges of the field of view, and their noise is less than half of
+    that in the object. The median absolute deviation of the real and imaginary parts ignores the
+    few samples that stand out.
 
     Parameters
     ----------
@@ -56,13 +63,27 @@ def estimate_noise(kspace: Tensor, mask: NDArray[np.bool_]) -> float:
     for axis in range(-mask.ndim, 0):
         lines = mask.take(0, axis=axis)
         fully_sampled = bool((mask == np.expand_dims(lines, axis)).all())
-        if fully_sampled and mask.shape[axis] * _SHARE >= 1:
+        if fully_sampled and mask.shape[axis] >= _BANDS:
             positions = kspace_to_image(kspace, (axis,)).movedim(axis, 0)
-            measured = positions[..., torch.from_numpy(lines.copy())]
-            estimates.append(
-                float(torch.tensor([_deviation(m) for m in measured]).quantile(_SHARE))
-            )
+            estimates.append(_of_air(positions, lines))
     return min(estimates)
+
+
+def _of_air(positions: Tensor, lines: NDArray[np.bool_]) -> float:
+    """Deviation in the air along an axis; infinite where there is none.
+
+    ``positions`` is ``(positions, coils, ..., *lines)``.
+    """
+    whole = torch.tensor_split(positions[..., torch.from_numpy(lines.copy())], _BANDS)
+    outer = torch.tensor_split(positions[..., torch.from_numpy(_periphery(lines))], _BANDS)
+    pairs = [
+        (_deviation(a.movedim(0, -1)), _deviation(b.movedim(0, -1)))
+        for a, b in zip(whole, outer, strict=True)
+    ]
+    air = [level for level, edge in pairs if level <= _NO_SIGNAL * edge]
+    if not air or np.quantile(air, 0.9) > _UNEVEN * np.quantile(air, 0.1):
+        return math.inf
+    return float(np.median(air))
 
 
 def noise_level(kspace: Tensor, geometry: MRGeometry) -> float:
