@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from medrecon.operators.base import LinearOperator
 from medrecon.operators.nufft_plans import Plans
 
 
-@dataclass(frozen=True, eq=False)
 class NUFFT(LinearOperator):
     """Samples of an image's Fourier transform anywhere, orthonormal over the image's grid.
 
@@ -61,27 +59,22 @@ class NUFFT(LinearOperator):
     True
     """
 
-    space: Space
-    trajectory: NDArray[np.float64]
-    plans: Plans = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        given: Tensor | NDArray[np.float64] = self.trajectory
-        array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
-        positions = np.array(array, dtype=np.float64)
-        object.__setattr__(self, "trajectory", positions)
-        if positions.ndim < 2 or positions.shape[-1] not in (2, 3) or not positions.size:
-            raise InconsistentError(
-                f"A trajectory has the shape (*samples, 2 or 3), got {positions.shape}."
-            )
-        if not np.isfinite(positions).all():
+    def __init__(self, space: Space, trajectory: Tensor | NDArray[np.float64]) -> None:
+        if isinstance(trajectory, Tensor):
+            trajectory = trajectory.detach().cpu().numpy()
+        self.space = space
+        self.trajectory: NDArray[np.float64] = np.array(trajectory, dtype=np.float64)
+        shape = self.trajectory.shape
+        if len(shape) < 2 or shape[-1] not in (2, 3) or 0 in shape:
+            raise InconsistentError(f"A trajectory has the shape (*samples, 2 or 3), got {shape}.")
+        if not np.isfinite(self.trajectory).all():
             raise InconsistentError("A trajectory has positions that are NaN or infinite.")
         if not self.space.complex or self.space.ndim < self.axes:
             raise InconsistentError(
                 f"A non-uniform Fourier transform over {self.axes} axes needs a complex space "
                 f"with at least as many, got {self.space}."
             )
-        object.__setattr__(self, "plans", Plans(self._shape, self._points()))
+        self.plans = Plans(self._shape, self._points())
 
     @property
     def axes(self) -> int:

@@ -38,8 +38,8 @@ class OffResonance(LinearOperator):
     times
         Of the samples of one readout, s, as many as the last axis of the measurements.
     error
-        Largest error of the segmentation (root mean square over voxels at the worst sample, the
-        exponential has modulus 1); it determines the number of segments.
+        Largest error of the segmentation (root mean square over the field's histogram at the
+        worst sample, the exponential has modulus 1); it determines the number of segments.
     support
         Boolean ``(z, y, x)``: the voxels for which the segmentation has to hold; all by default.
 
@@ -111,8 +111,7 @@ class OffResonance(LinearOperator):
         """
         if not isinstance(self.operator, NonCartesianSense):
             return None
-        gaps = differences(*self._histogram, float(np.ptp(self.times)))
-        segments = segment(*gaps, self.times, self.error)
+        segments = segment(*differences(*self._histogram), self.times, self.error)
         kernel = 8 * self.operator.nufft.domain.size * 2**self.operator.nufft.axes
         if len(segments) * kernel > free_memory() / 4:
             return None

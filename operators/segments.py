@@ -1,8 +1,8 @@
 """Time segmentation: an exponential of field times time as a short sum of products.
 
-``exp(-2 pi i f t) ~ sum_l b_l(t) exp(-2 pi i f tau_l)`` at ``L`` equally spaced times ``tau_l``.
-The interpolators ``b_l`` are the least-squares ones over the histogram of the field, which asks
-for accuracy where there are voxels.
+``exp(-2 pi i f t) ~ sum_l b_l(t) exp(-2 pi i f tau_l)`` at ``L`` times ``tau_l`` that lie denser
+towards both ends of the readout (Chebyshev's). The interpolators ``b_l`` are the least-squares
+ones over the histogram of the field, which asks for most accuracy where there are most voxels.
 
 References
 ----------
@@ -14,6 +14,7 @@ doi:10.1109/TMI.2002.808360.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from medrecon.errors import InconsistentError
 
 _MOST = 512  # segments; nobody waits for more
+_LARGEST = 2.0  # interpolator
 _PER_CYCLE = 16  # histogram bins per cycle that the field's range winds over the readout
 
 Array = NDArray[np.float64]
@@ -38,11 +40,11 @@ class Segments:
     weights
         Interpolators ``b_l(t)``, ``(segments, samples)``; real where the histogram is symmetric.
     error
-        Root mean square error over the voxels at the worst sample; the exponential has modulus 1.
+        Root mean square over the histogram at the worst sample; the exponential has modulus 1.
     """
 
     centres: Array
-    weights: NDArray[np.complexfloating]
+    weights: NDArray[np.complex128]
     error: float
 
     def __len__(self) -> int:
@@ -50,40 +52,54 @@ class Segments:
 
 
 def histogram(field: Array, duration: float) -> tuple[Array, Array]:
-    """Frequencies in Hz and the share of voxels at each, as fine as the duration (s) asks for."""
+    """Weigh the frequencies from the lowest to the highest, as finely as the duration asks for.
+
+    Half of the weight is the share of voxels at each frequency, half is spread evenly: the few
+    voxels near air, where the field is at its worst, count too.
+
+    Parameters
+    ----------
+    field
+        Hz, any shape.
+    duration
+        Of the readout, s.
+
+    Returns
+    -------
+    (frequencies, weights)
+        Equally spaced, Hz; the weights' sum is 1.
+    """
     low, high = float(field.min()), float(field.max())
-    bins = 64 + int(np.ceil((high - low) * duration * _PER_CYCLE))
-    frequencies = np.linspace(low, high, bins)
-    step = (high - low) / (bins - 1) or 1.0
-    counts = np.bincount(np.rint((field.ravel() - low) / step).astype(np.int64), minlength=bins)
-    occupied = counts > 0
-    return frequencies[occupied], counts[occupied] / field.size
+    if low == high:
+        return np.array([low]), np.ones(1)
+    bins = 64 + math.ceil(min((high - low) * duration, _MOST) * _PER_CYCLE)
+    index = np.rint((field.ravel() - low) / (high - low) * (bins - 1)).astype(np.int64)
+    shares = np.bincount(index, minlength=bins) / field.size
+    return np.linspace(low, high, bins), (shares + 1 / bins) / 2
 
 
-def differences(frequencies: Array, shares: Array, duration: float) -> tuple[Array, Array]:
-    """Histogram of the difference between any two voxels' frequencies: symmetric about 0."""
-    gaps = np.subtract.outer(frequencies, frequencies).ravel()
-    pairs = np.multiply.outer(shares, shares).ravel()
-    reach = float(np.abs(gaps).max())
-    bins = 32 + int(np.ceil(reach * duration * _PER_CYCLE))
-    index = np.rint(gaps / (reach or 1.0) * bins).astype(np.int64) + bins
-    counts = np.bincount(index, weights=pairs, minlength=2 * bins + 1)
-    symmetric: Array = (counts + counts[::-1]) / 2
-    occupied = symmetric > 0
-    return np.linspace(-reach, reach, 2 * bins + 1)[occupied], symmetric[occupied]
+def differences(frequencies: Array, weights: Array) -> tuple[Array, Array]:
+    """Weigh the differences between any two frequencies of a :func:`histogram` likewise.
+
+    Symmetric about 0, which makes the interpolators real.
+    """
+    reach = float(np.ptp(frequencies))
+    pairs: Array = np.correlate(weights, weights, mode="full")
+    symmetric = (pairs + pairs[::-1]) / 2
+    return np.linspace(-reach, reach, len(pairs)), (symmetric + 1 / len(pairs)) / 2
 
 
-def segment(frequencies: Array, shares: Array, times: Array, error: float) -> Segments:
+def segment(frequencies: Array, weights: Array, times: Array, error: float) -> Segments:
     """Find the fewest segments that keep the error.
 
     Parameters
     ----------
-    frequencies, shares
-        Histogram of the field: Hz, and the share of voxels at each.
+    frequencies, weights
+        Histogram of the field, Hz, and weights of sum 1.
     times
         Of the samples, s.
     error
-        What is asked for, root mean square over the voxels at the worst sample.
+        What is asked for, root mean square over the histogram at the worst sample.
 
     Raises
     ------
@@ -96,12 +112,12 @@ def segment(frequencies: Array, shares: Array, times: Array, error: float) -> Se
     some = times[np.linspace(0, len(times) - 1, min(len(times), 128)).astype(np.int64)]
     fewest = max(1, int(cycles))
     for count in range(fewest, min(_MOST, 2 * fewest + 64)):
-        # denser towards both ends, or interpolators of thousands would amplify every other error
+        # equally spaced ones would need interpolators of thousands, which amplify other errors
         nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
         centres = (start + end) / 2 - (end - start) / 2 * nodes
-        if _solve(frequencies, shares, some, centres)[1] <= error:
-            weights, reached = _solve(frequencies, shares, times, centres)
-            return Segments(centres, weights, reached)
+        found, reached = _interpolators(frequencies, weights, some, centres)
+        if reached <= error and np.abs(found).max() < _LARGEST:
+            return Segments(centres, *_interpolators(frequencies, weights, times, centres))
     raise InconsistentError(
         f"The field map spans {np.ptp(frequencies):.4g} Hz, {cycles:.4g} cycles during the "
         f"readout, which cannot be segmented to an error of {error:.1g}: check its unit (Hz) and "
@@ -109,13 +125,13 @@ def segment(frequencies: Array, shares: Array, times: Array, error: float) -> Se
     )
 
 
-def _solve(
-    frequencies: Array, shares: Array, times: Array, centres: Array
-) -> tuple[NDArray[np.complexfloating], float]:
+def _interpolators(
+    frequencies: Array, weights: Array, times: Array, centres: Array
+) -> tuple[NDArray[np.complex128], float]:
     """Least-squares interpolators ``(segments, samples)`` and their error at the worst sample."""
-    weight = np.sqrt(shares)[:, None]
-    basis = weight * np.exp(-2j * np.pi * np.outer(frequencies, centres))
-    target = weight * np.exp(-2j * np.pi * np.outer(frequencies, times))
-    weights = np.linalg.lstsq(basis, target, rcond=None)[0]
-    residual = np.sqrt((np.abs(basis @ weights - target) ** 2).sum(axis=0).max())
-    return weights, float(residual)
+    root = np.sqrt(weights)[:, None]
+    basis = root * np.exp(-2j * np.pi * np.outer(frequencies, centres))
+    target = root * np.exp(-2j * np.pi * np.outer(frequencies, times))
+    found = np.linalg.lstsq(basis, target, rcond=None)[0]
+    residual = np.sqrt((np.abs(basis @ found - target) ** 2).sum(axis=0).max())
+    return found, float(residual)
