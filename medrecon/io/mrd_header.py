@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from xml.parsers import expat
 
 from ismrmrd import xsd
 
@@ -72,16 +73,24 @@ def parse_header(text: bytes | str, path: Path) -> Any:
         If it is no MRD header: not XML, too large, with a DTD (entities are refused unexpanded),
         or without an encoding.
     """
-    raw = text.encode() if isinstance(text, str) else text
+    raw = (text.encode() if isinstance(text, str) else text).rstrip(b"\0")
     if len(raw) > _MAX_BYTES:
         raise UnreadableError(f"{path}: the MRD header has {len(raw)} bytes; it is damaged.")
+    if b"\0" in raw:  # UTF-16 would hide what is looked for below
+        raise UnreadableError(f"{path}: the MRD header is not UTF-8 text.")
     if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
         raise UnreadableError(f"{path}: the MRD header declares XML entities, which is refused.")
+    try:
+        expat.ParserCreate().Parse(raw, True)  # says where; the library's own parser mends silently
+    except expat.ExpatError as error:
+        raise UnreadableError(f"{path}: the MRD header is not valid XML ({error}).") from error
     try:
         header = xsd.CreateFromDocument(raw)
     except Exception as error:  # the parser's own errors share no base class
         where = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnreadableError(f"{path}: the MRD header is not valid XML ({where}).") from error
+        raise UnreadableError(
+            f"{path}: the MRD header does not follow the standard's schema ({where})."
+        ) from error
     if not header.encoding:
         raise UnreadableError(f"{path}: the MRD header describes no encoding; it is incomplete.")
     return header

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from medrecon.errors import InconsistentError, ResourceError
 from medrecon.raw.cartesian import cartesian_study
 from medrecon.raw.encoding import check_encoding
-from medrecon.raw.fill import encoded_bytes
+from medrecon.raw.epi import corrected
+from medrecon.raw.fill import check_alike, encoded_bytes
 from medrecon.raw.images import Image, images_of
 from medrecon.raw.noncartesian import noncartesian_study
 from medrecon.raw.scan import MAX_BYTES, RawScan
@@ -50,8 +51,9 @@ def assemble(scan: RawScan) -> tuple[Study, ...]:
     for number in sorted({readout.encoding for readout in scan.readouts}):
         if number < len(scan.encodings):
             check_encoding(scan.encodings[number], scan.path)
-    if _needs_phase_correction(scan):
-        scan = corrected(scan)
+    for image in images_of(scan):  # before anything is computed with them
+        check_alike(image.readouts, scan.path)
+    scan = corrected(scan)
     images = images_of(scan)
     _check_memory(scan, images)
     studies = []
@@ -60,26 +62,6 @@ def assemble(scan: RawScan) -> tuple[Study, ...]:
         if study is not None:
             studies.append(study)
     return tuple(studies)
-
-
-def _needs_phase_correction(scan: RawScan) -> bool:
-    """Whether readouts are EPI's, or one image holds readouts of both directions."""
-    directions: dict[tuple[int, ...], bool] = {}
-    for r in scan.readouts:
-        if r.encoding < len(scan.encodings) and scan.encodings[r.encoding].trajectory == "epi":
-            return True
-        key = (r.encoding, r.contrast, r.phase, r.repetition, r.set, r.slice)
-        if directions.setdefault(key, r.reverse) != r.reverse and r.trajectory is None:
-            return True
-    return False
-
-
-def corrected(scan: RawScan) -> RawScan:
-    """Refuse what needs a phase correction."""
-    raise InconsistentError(
-        f"{scan.path}: readouts run backwards (EPI or bipolar echoes); EPI needs a phase "
-        "correction first, which is not done here."
-    )
 
 
 def _whole(scan: RawScan, image: Image) -> Study | None:

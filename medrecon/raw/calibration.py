@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from medrecon.geometry.kspace import crop_or_pad
-from medrecon.preprocessing.oversampling import remove_oversampling
-from medrecon.raw.encoding import check_encoding, kept_width
-from medrecon.raw.fill import check_alike, fill_kspace, upright
+from medrecon.grid import Grid
+from medrecon.preprocessing.oversampling import kept_samples, kept_size, remove_oversampling
+from medrecon.raw.encoding import check_encoding
+from medrecon.raw.fill import check_alike, fill_kspace
 from medrecon.raw.images import Image
 from medrecon.raw.scan import Encoding, RawScan
 from medrecon.raw.whitening import Coils
@@ -20,13 +22,11 @@ _SAME_FOV = 0.01  # largest relative difference
 
 
 def calibration_kspace(
-    scan: RawScan,
-    image: Image,
-    order: Sequence[int],
-    shape: tuple[int, int, int],
-    coils: Coils,
+    scan: RawScan, image: Image, order: Sequence[int], grid: Grid, coils: Coils
 ) -> Tensor | None:
     """Centred k-space of the calibration scan on the grid of the image, zero where not measured.
+
+    A larger field of view is cropped, in the image; a smaller one cannot be used.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ def calibration_kspace(
         Knows its calibration readouts.
     order
         Counters of the slices along the grid's z.
-    shape
-        Voxels ``(z, y, x)`` of the image's grid.
+    grid
+        Of the image.
     coils
         Of the image: the same are used, whitened alike.
 
@@ -54,41 +54,43 @@ def calibration_kspace(
     """
     if not image.calibration:
         return None
-    path = scan.path
     encoding = scan.encodings[image.calibration[0].encoding]
-    check_encoding(encoding, path)
-    readouts = tuple(upright(readout) for readout in image.calibration)
-    reason = _misfit(image, encoding, readouts[0].data.shape[0], coils)
-    if not reason and {readout.slice for readout in readouts} != set(order):
-        reason = "it does not cover all slices"
+    check_encoding(encoding, scan.path)
+    reason = _misfit(image, order, encoding, grid, coils)
     if reason:
-        warnings.warn(f"{path}: the calibration scan is left out, for {reason}.", stacklevel=2)
+        warnings.warn(f"{scan.path}: the calibration scan is left out: {reason}.", stacklevel=2)
         return None
-    check_alike(readouts, path)
-    filled = fill_kspace(readouts, order, encoding, path)
-    kspace = remove_oversampling(coils.apply(filled.kspace, 1), kept_width(encoding))
-    for axis, size in zip((-2, -1), shape[1:], strict=True):
-        kspace = crop_or_pad(kspace, size, axis)
-    if encoding.is_3d:
-        return crop_or_pad(kspace[0], shape[0], -3).contiguous()
-    return kspace[:, :, 0].contiguous()
+    check_alike(image.calibration, scan.path)
+    filled = fill_kspace(image.calibration, order, encoding, scan.path)
+    kspace, counts = coils.apply(filled.kspace, 1), filled.counts
+    for axis in (-3, -2, -1) if encoding.is_3d else (-2, -1):
+        n, fov = encoding.matrix[axis], encoding.fov[axis]
+        kept = kept_size(n, fov, grid.shape[axis] * grid.spacing[axis])
+        kspace = remove_oversampling(kspace, kept, axis)
+        counts = np.moveaxis(kept_samples(np.moveaxis(counts, axis, -1), kept), -1, axis)
+    kspace = kspace * torch.from_numpy(counts[:, None] > 0)
+    for axis in (-3, -2, -1) if encoding.is_3d else (-2, -1):
+        kspace = crop_or_pad(kspace, grid.shape[axis], axis)
+    return (kspace[0] if encoding.is_3d else kspace[:, :, 0]).contiguous()
 
 
-def _misfit(image: Image, encoding: Encoding, coils: int, used: Coils) -> str:
-    """Why a calibration encoding cannot be laid onto the image's k-space; empty if it can."""
+def _misfit(
+    image: Image, order: Sequence[int], encoding: Encoding, grid: Grid, coils: Coils
+) -> str:
+    """Why a calibration scan cannot be laid onto the image's k-space; empty if it can."""
+    found = {readout.data.shape[0] for readout in image.calibration}
     if any(readout.trajectory is not None for readout in image.calibration):
         return "it was not sampled on a Cartesian grid"
-    if coils != used.total:
-        return f"it has {coils} coils, the image {used.total}"
+    if found != {coils.total}:
+        return f"it has {sorted(found)} coils, the image {coils.total}"
     if encoding.is_3d != image.encoding.is_3d:
         return "it does not encode the same axes as the image"
-    own = (*_fov(encoding)[:2], encoding.readout_fov)
-    wanted = (*_fov(image.encoding)[:2], image.encoding.readout_fov)
-    if not np.allclose(own, wanted, rtol=_SAME_FOV):
-        return f"its field of view {own} mm is not the image's {wanted} mm"
+    for axis in (-3, -2, -1) if encoding.is_3d else (-2, -1):
+        n, fov = encoding.matrix[axis], encoding.fov[axis]
+        wanted = grid.shape[axis] * grid.spacing[axis]
+        own = kept_size(n, fov, wanted) * fov / n
+        if abs(own - wanted) > _SAME_FOV * wanted:
+            return f"its field of view, {fov:g} mm, cannot be cropped to the image's {wanted:g} mm"
+    if {readout.slice for readout in image.calibration} != set(order):
+        return "it does not cover all slices"
     return ""
-
-
-def _fov(encoding: Encoding) -> tuple[float, float]:
-    """Return the encoded field of view (z, y); slice-wise z does not count."""
-    return (encoding.fov[0] if encoding.is_3d else 0.0, encoding.fov[1])

@@ -8,7 +8,7 @@ from medrecon.preprocessing.oversampling import kept_samples, remove_oversamplin
 from medrecon.raw.calibration import calibration_kspace
 from medrecon.raw.encoding import kept_width, voxel_size
 from medrecon.raw.facts import cartesian_facts
-from medrecon.raw.fill import check_alike, coil_energy, fill_kspace, upright
+from medrecon.raw.fill import coil_energy, fill_kspace
 from medrecon.raw.images import Image
 from medrecon.raw.pattern import noise_level, pattern_of, warn_of_short_slices
 from medrecon.raw.place import grid_of
@@ -35,8 +35,7 @@ def cartesian_study(scan: RawScan, image: Image) -> Study:
         If the k-space would not fit into memory.
     """
     path, encoding = scan.path, image.encoding
-    readouts = tuple(upright(readout) for readout in image.readouts)
-    check_alike(readouts, path)
+    readouts = image.readouts
     live = live_coils(coil_energy(readouts), path)
     width, slices = kept_width(encoding), len(image.slices)
     shape = (encoding.matrix[0] if encoding.is_3d else slices, encoding.matrix[1], width)
@@ -62,6 +61,6 @@ def cartesian_study(scan: RawScan, image: Image) -> Study:
         source=path,
         reference=scan.reference,
         label=image.label,
-        calibration=calibration_kspace(scan, image, order, shape, coils),
+        calibration=calibration_kspace(scan, image, order, grid, coils),
         facts=cartesian_facts(scan, image, counts, grid, order, coils),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,21 +32,6 @@ class Filled:
 
     kspace: Complex
     counts: NDArray[np.int32]
-
-
-def upright(readout: Readout) -> Readout:
-    """Turn a readout that ran from +k to -k."""
-    if not readout.reverse:
-        return readout
-    samples = readout.data.shape[1]
-    trajectory = None if readout.trajectory is None else readout.trajectory[::-1]
-    return replace(
-        readout,
-        data=readout.data[:, ::-1],
-        center=samples - 1 - readout.center,
-        trajectory=trajectory,
-        reverse=False,
-    )
 
 
 def check_alike(readouts: Sequence[Readout], path: Path) -> None:
@@ -100,7 +85,7 @@ def fill_kspace(
     Parameters
     ----------
     readouts
-        Upright and alike.
+        Running forward, and alike.
     slices
         Counters of the slices, in the order of the result.
     encoding

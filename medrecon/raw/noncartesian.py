@@ -19,7 +19,7 @@ from medrecon.geometry import NonCartesian
 from medrecon.grid import Triple
 from medrecon.raw.calibration import calibration_kspace
 from medrecon.raw.facts import common_facts
-from medrecon.raw.fill import check_alike, coil_energy
+from medrecon.raw.fill import coil_energy
 from medrecon.raw.images import Image
 from medrecon.raw.pattern import noise_level
 from medrecon.raw.place import grid_of
@@ -51,8 +51,7 @@ def noncartesian_study(scan: RawScan, image: Image) -> Study:
         If the measurements would not fit into memory.
     """
     path, encoding = scan.path, image.encoding
-    readouts = tuple(image.readouts)
-    check_alike(readouts, path)
+    readouts = image.readouts
     live = live_coils(coil_energy(readouts), path)
     shots = shots_of(image, path)
     kept = kept_fov(encoding)
@@ -91,7 +90,7 @@ def noncartesian_study(scan: RawScan, image: Image) -> Study:
         source=path,
         reference=scan.reference,
         label=image.label,
-        calibration=calibration_kspace(scan, image, order, shape, coils),
+        calibration=calibration_kspace(scan, image, order, grid, coils),
         facts=MappingProxyType(facts | _facts(geometry, shots.averages, kept)),
     )
 

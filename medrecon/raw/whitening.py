@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class Coils:
         return data if self.matrix is None else apply_to_coils(self.matrix, data, axis)
 
 
-def coils_of(scan: RawScan, readouts: tuple[Readout, ...], live: NDArray[np.intp]) -> Coils:
+def coils_of(scan: RawScan, readouts: Sequence[Readout], live: NDArray[np.intp]) -> Coils:
     """Set up the coils of one image.
 
     Its own bandwidth counts: echoes of one file may be sampled at different rates.

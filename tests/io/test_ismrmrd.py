@@ -372,14 +372,6 @@ def _field_of_view(value: float) -> Any:
     return change
 
 
-def _epi(header: Any) -> None:
-    header.encoding[0].trajectory = xsd.trajectoryType.EPI
-
-
-def _reverse(acquisition: Any) -> None:
-    acquisition.setFlag(ismrmrd.ACQ_IS_REVERSE)
-
-
 def _all_noise(acquisition: Any) -> None:
     acquisition.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
 
@@ -424,8 +416,6 @@ BAD = {
     "NaN": ({"on_acquisition": _only_line(3, _samples(math.nan))}, "line 3.*NaN"),
     "infinity": ({"on_acquisition": _only_line(3, _samples(math.inf))}, "line 3.*NaN or infinite"),
     "an unknown encoding": ({"on_acquisition": _encoding_two}, "encoding 2"),
-    "EPI by its header": ({"on_header": _epi}, "EPI needs a phase correction"),
-    "EPI by its readouts": ({"on_acquisition": _only_line(3, _reverse)}, "run backwards"),
     "slices that coincide": ({"gap": 0.0005}, "same place"),
     "a missing slice": ({"on_acquisition": _move(1.0)}, "not evenly spaced"),
     "directions that are not orthogonal": ({"on_acquisition": _skew}, "not orthonormal"),
