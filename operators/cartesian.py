@@ -21,7 +21,6 @@ from torch import Tensor
 
 from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.coils import Coils
 from medrecon.operators.kernels import sense
@@ -177,25 +176,6 @@ class CartesianSense(LinearOperator):
             images = torch.fft.fftn(images, dim=axes, norm="ortho").mul_(mask)
             images = torch.fft.ifftn(images, dim=axes, norm="ortho")
         return images.mul_(maps.conj()).sum(dim=self._axis - 4)
-
-
-def sense_operator(geometry: Cartesian, maps: Tensor) -> CartesianSense:
-    """Build the forward operator of a Cartesian acquisition with known coil maps.
-
-    Parameters
-    ----------
-    geometry
-        Sampling; its mask goes to the device of the maps.
-    maps
-        Complex, ``(z, coils, y, x)`` for 2D, ``(coils, z, y, x)`` for 3D sampling.
-
-    Raises
-    ------
-    InconsistentError
-        If maps and mask do not fit.
-    """
-    mask = torch.from_numpy(geometry.mask.copy()).to(maps.device)
-    return CartesianSense(maps, mask, geometry.encoded)
 
 
 def _phase(shape: tuple[int, ...], *, centred: bool) -> Tensor:

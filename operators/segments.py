@@ -115,14 +115,20 @@ def segment(frequencies: Array, weights: Array, times: Array, error: float) -> S
         # equally spaced ones would need interpolators of thousands, which amplify other errors
         nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
         centres = (start + end) / 2 - (end - start) / 2 * nodes
-        found, reached = _interpolators(frequencies, weights, some, centres)
-        if reached <= error and np.abs(found).max() < _LARGEST:
-            return Segments(centres, *_interpolators(frequencies, weights, times, centres))
+        if not _good(*_interpolators(frequencies, weights, some, centres), error):
+            continue
+        found, reached = _interpolators(frequencies, weights, times, centres)
+        if _good(found, reached, error):
+            return Segments(centres, found, reached)
     raise InconsistentError(
         f"The field map spans {np.ptp(frequencies):.4g} Hz, {cycles:.4g} cycles during the "
         f"readout, which cannot be segmented to an error of {error:.1g}: check its unit (Hz) and "
         "mask out what is not the object, or allow a larger error."
     )
+
+
+def _good(found: NDArray[np.complex128], reached: float, error: float) -> bool:
+    return reached <= error and bool(np.abs(found).max() < _LARGEST)
 
 
 def _interpolators(

@@ -12,10 +12,9 @@ import torch
 
 from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian
 from medrecon.geometry.kspace import crop_or_pad, image_to_kspace, kspace_to_image
 from medrecon.operators.base import LinearOperator
-from medrecon.operators.cartesian import CartesianSense, sense_operator
+from medrecon.operators.cartesian import CartesianSense
 from medrecon.operators.coils import Coils
 from medrecon.operators.fourier import Fourier
 from medrecon.operators.mask import Mask
@@ -169,13 +168,6 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
         finally:
             torch.set_num_threads(threads)
         assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
-
-
-def test_sense_operator_takes_the_mask_of_the_geometry() -> None:
-    geometry = Cartesian(mask=np.eye(4, 6, dtype=bool))
-    maps = random(Space((2, 3, 4, 6), complex=True))
-    y = sense_operator(geometry, maps)(random(Space((2, 4, 6), complex=True), seed=1))
-    assert torch.equal(y[0, 0] != 0, torch.from_numpy(geometry.mask))
 
 
 def test_maps_that_do_not_fit_the_mask_are_refused() -> None:
