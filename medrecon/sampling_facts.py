@@ -37,7 +37,8 @@ def sampling_facts(geometry: MRGeometry) -> dict[str, Any]:
     if isinstance(geometry, NonCartesian):
         return _along(geometry)
     mask = geometry.mask
-    always, ever = (mask.all(axis=0), mask.any(axis=0)) if geometry.is_per_slice else (mask, mask)
+    always: Mask = np.asarray(mask.all(axis=0)) if geometry.is_per_slice else mask
+    ever: Mask = np.asarray(mask.any(axis=0)) if geometry.is_per_slice else mask
     facts: dict[str, Any] = {
         "kind": "cartesian",
         "encoding": "3D" if geometry.is_3d else "2D",
@@ -74,7 +75,7 @@ def _pattern(mask: Mask) -> str:
             ", whole readouts" if mask.ndim - 1 not in axes else ""
         )
     (axis,) = axes
-    lines = mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))
+    lines = np.asarray(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
     name = "columns" if axis == mask.ndim - 1 else "lines"
     return f"{int(lines.sum())} of {len(lines)} {name} along {_names(mask)[axis]}, {_spread(lines)}"
 

@@ -220,6 +220,8 @@ def _sampled(
             "leaves them out; the mask is followed.",
             stacklevel=3,
         )
+    if lines.all():
+        warnings.warn(f"{path}: the mask leaves nothing out: the scan is complete.", stacklevel=3)
     return lines & filled
 
 

@@ -55,7 +55,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         file = h5py.File(path, "r")
     except OSError as error:
         raise UnreadableError(f"{path}: {_reason(error, path)}") from error
-    with file:
+    with file, _without_plugins():
         try:
             _walk(file, path)
             yield file
@@ -146,6 +146,19 @@ def list_members(group: Any, limit: int = 8) -> str:
     return ", ".join(names) + more if names else "nothing"
 
 
+@contextmanager
+def _without_plugins() -> Iterator[None]:
+    """Forget for a while where HDF5 looks for filters (``HDF5_PLUGIN_PATH``): it would run them."""
+    paths = [h5py.h5pl.get(i) for i in range(h5py.h5pl.size())]
+    for _ in paths:
+        h5py.h5pl.remove(0)
+    try:
+        yield
+    finally:
+        for path in paths:
+            h5py.h5pl.append(path)
+
+
 def _require_regular_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
@@ -161,6 +174,11 @@ def _reason(error: OSError, path: Path) -> str:
     text = str(error)
     if isinstance(error, BlockingIOError) or "lock" in text:
         return "the file is in use (locked for writing by another program); wait until it is done."
+    if "already open for write" in text:
+        return (
+            "the file is in use (open for writing in another program), or its writer died; wait "
+            "until it is done, or mend it with h5clear."
+        )
     if isinstance(error, PermissionError):
         return "permission denied; ask for read access."
     if path.stat().st_size == 0:
