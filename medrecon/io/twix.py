@@ -1,4 +1,4 @@
-"""Read Siemens twix raw data (``.dat``; VB, VD, VE and XA) through twixtools.
+"""Read Siemens twix raw data (``.dat``; VB, VD, VE and XA) in the layout that twixtools knows.
 
 Position and orientation come from the header of every readout: the quaternion's rotation has the
 columns phase, read and slice direction, in the patient's LPS frame (dSag to the left, dCor to
@@ -8,34 +8,49 @@ where the directions say; left and right follow from the rotation being proper.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import twixtools
+from numpy.typing import NDArray
 
 from medrecon.errors import InconsistentError, MedreconError, UnreadableError
+from medrecon.io import twix_protocol as protocol
+from medrecon.io.twix_file import Measurement, read_measurements
 from medrecon.raw.assemble import assemble
+from medrecon.raw.offcentre import modulated
 from medrecon.raw.scan import Encoding, NoiseScan, RawScan, Readout
 from medrecon.raw.slices import SlicePose
-from medrecon.study import Identity, Study
+from medrecon.study import Study
 
 _CARTESIAN = 1
-_SINGLE = {"Eco": "echo", "Rep": "repetition", "Set": "set", "Phs": "phase"}
-_HEADER_BYTES = 10_240  # shorter files hold no measurement
-_SEX = {1: "F", 2: "M", 3: "O"}
+_TRAJECTORIES = {2: "radial", 4: "spiral", 8: "blade"}
+_TICK = 2.5e-3  # s, of the clock in readout headers
+_NOISE_US = 7680.0  # duration of a noise readout within a measurement: 130 Hz per sample
+
+# What a readout is for, by its flags; the first that fits.
+_KINDS = (
+    ("noise", ("NOISEADJSCAN",)),
+    ("navigator", ("PHASCOR",)),
+    ("phase stabilisation", ("PHASESTABSCAN", "REFPHASESTABSCAN")),
+    ("feedback", ("RTFEEDBACK", "HPFEEDBACK")),
+    ("free induction decay", ("noname60",)),
+    ("dummy", ("RETRO_DUMMYSCAN",)),
+    ("single-band reference", ("SLICE_ACCEL_REFSCAN", "SLICE_ACCEL_PHASCOR")),
+)
+_IGNORED = [kind for kind, _ in _KINDS[2:]]
 
 
-def read_twix(path: Path) -> Study:
+def read_twix(path: Path) -> tuple[Study, ...]:
     """Read a Siemens twix file.
 
-    The last measurement of the file makes the image; noise scans of any measurement whiten it.
+    The last measurement of the file makes the images; noise scans of any measurement whiten them.
+    Echo trains are interpolated and phase-corrected (see :mod:`medrecon.raw.epi`).
 
     Parameters
     ----------
@@ -44,117 +59,116 @@ def read_twix(path: Path) -> Study:
 
     Returns
     -------
-    Study
-        Centred k-space ``(z, coils, y, x)``, or ``(coils, z, y, x)`` for 3D encoding.
+    tuple of Study
+        One per echo, repetition, set, phase and slab. Centred k-space ``(z, coils, y, x)``, or
+        ``(coils, z, y, x)`` for 3D encoding.
 
     Raises
     ------
     UnreadableError
-        If the file is missing, truncated or no twix file.
+        If the file is missing, truncated, damaged, or no twix file of a known version.
     InconsistentError
-        If the scan is not a Cartesian scan of one image, or its parts do not fit each other.
+        If the scan is not Cartesian, excites several slices together, holds no images, or its
+        parts do not fit each other.
 
     Warns
     -----
     UserWarning
-        Where the header does not describe the readouts (sequences made outside the scanner's own
+        Where the protocol does not describe the readouts (sequences made outside the scanner's own
         software), or position and orientation are missing.
     """
-    measurements = _load(path)
-    header = measurements[-1]["hdr"]
-    blocks = [block for block in measurements[-1]["mdb"] if block.is_image_scan()]
-    if not blocks:
-        raise InconsistentError(f"{path} holds no imaging data (only noise or other scans).")
+    return assemble(read_twix_scan(path))
+
+
+def read_twix_scan(path: Path) -> RawScan:
+    """Read all readouts of a twix file, as they were acquired; see :func:`read_twix`."""
+    measurements = read_measurements(path)
+    measurement = measurements[-1]
+    kinds = _kinds(measurement)
+    if not (kinds == "image").any():
+        found = ", ".join(f"{n} {kind}" for kind, n in Counter(kinds.tolist()).items()) or "none"
+        raise InconsistentError(f"{path} holds no imaging data; its readouts: {found}.")
     try:
-        _refuse_what_is_not_one_image(blocks, header, path)
-        scan = RawScan(
-            encodings=(_encoding(blocks, header, path),),
-            readouts=[_readout(block) for block in blocks],
-            path=path,
-            noise=_noise(measurements),
-            identity=_identity(header),
-        )
+        return _scan(measurements, kinds, path)
     except MedreconError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
-            f"{path}: the twix header lacks what a reconstruction needs ({error})."
+            f"{path}: the twix protocol lacks what a reconstruction needs ({error})."
         ) from error
-    return assemble(scan)[0]
 
 
-def _load(path: Path) -> Sequence[Mapping[str, Any]]:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
-    if size < _HEADER_BYTES:
-        raise UnreadableError(f"{path} has {size} bytes, too few for a twix file.")
-    try:
-        with _quiet():
-            measurements: Sequence[Mapping[str, Any]] = twixtools.read_twix(
-                str(path), parse_pmu=False, parse_geometry=False, verbose=False
-            )
-    except Exception as error:  # a parser of binary data: anything can come out of a broken file
-        raise UnreadableError(
-            f"{path} is no twix file, or is truncated ({type(error).__name__})."
-        ) from error
-    if not measurements or not all(m.get("mdb") and m["hdr"].get("MeasYaps") for m in measurements):
-        raise UnreadableError(f"{path} is no twix file, or holds no complete measurement.")
-    return measurements
+def _kinds(measurement: Measurement) -> NDArray[np.object_]:
+    kinds: NDArray[np.object_] = np.full(len(measurement.table), "image", dtype=object)
+    reference = measurement.has("PATREFSCAN") & ~measurement.has("PATREFANDIMASCAN")
+    kinds[reference] = "calibration"
+    for name, flags in reversed(_KINDS):
+        kinds[measurement.has(*flags)] = name
+    return kinds
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep twixtools' prints and warnings to itself."""
-    nowhere = io.StringIO()
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+def _scan(measurements: Sequence[Measurement], kinds: NDArray[np.object_], path: Path) -> RawScan:
+    measurement = measurements[-1]
+    header = measurement.header
+    _refuse_what_cannot_be_reconstructed(header, path)
+    at = {kind: np.flatnonzero(kinds == kind) for kind in set(kinds.tolist())}
+    none = np.zeros(0, dtype=np.intp)
+    encoding = _encoding(measurement, at["image"], path)
+    readouts = [_readout(measurement, i, encoding) for i in at["image"]]
+    encodings: tuple[Encoding, ...] = (encoding,)
+    calibration: list[Readout] = []
+    if "calibration" in at:
+        samples = readouts[0].data.shape[1]
+        own = _reference_encoding(measurement, at["calibration"], encoding, samples)
+        encodings = encodings if own is None else (encoding, own)
+        calibration = _calibration(measurement, at["calibration"], encoding, own)
+    ignored = {kind: len(found) for kind, found in at.items() if kind in _IGNORED}
+    return RawScan(
+        encodings=encodings,
+        readouts=readouts,
+        path=path,
+        calibration=calibration,
+        navigators=[_readout(measurement, i, encoding) for i in at.get("navigator", none)],
+        ignored=MappingProxyType({**ignored, "physiology": measurement.synchronous}),
+        noise=_noise(measurements),
+        identity=protocol.identity(header),
+        facts=MappingProxyType({**protocol.facts(header), "measurements": len(measurements)}),
+    )
 
 
-def _refuse_what_is_not_one_image(blocks: list[Any], header: Mapping[str, Any], path: Path) -> None:
-    reverse = sum(block.is_flag_set("REFLECT") for block in blocks)
-    if reverse:
+def _refuse_what_cannot_be_reconstructed(header: protocol.Header, path: Path) -> None:
+    kind = protocol.flag(header["MeasYaps"]["sKSpace"].get("ucTrajectory", _CARTESIAN))
+    if kind != _CARTESIAN:
+        name = _TRAJECTORIES.get(kind, f"of the unknown kind {kind}")
         raise InconsistentError(
-            f"{path}: {reverse} of {len(blocks)} readouts run backwards (EPI or bipolar echoes); "
-            "they need a phase correction first, which is not done here."
+            f"{path}: the trajectory is {name}, and twix files do not hold its positions; convert "
+            "the scan to ISMRMRD with its trajectory."
         )
-    trajectory = header["MeasYaps"]["sKSpace"].get("ucTrajectory", _CARTESIAN)
-    if trajectory != _CARTESIAN:
+    bands = protocol.multiband(header)
+    if bands > 1:
         raise InconsistentError(
-            f"{path}: the trajectory (ucTrajectory {trajectory}) is not Cartesian; only Cartesian "
-            "scans can be reconstructed."
+            f"{path}: {bands} slices were excited together (multi-band); their separation is not "
+            "done here, so separate them first."
         )
-    for counter, name in _SINGLE.items():
-        found = sorted({int(getattr(block.mdh.Counter, counter)) for block in blocks})
-        if len(found) > 1:
-            raise InconsistentError(
-                f"{path} holds {len(found)} values of '{name}' ({found[:6]}); split the file, one "
-                "image is reconstructed at a time."
-            )
 
 
-def _encoding(blocks: list[Any], header: Mapping[str, Any], path: Path) -> Encoding:
+def _encoding(measurement: Measurement, imaging: NDArray[np.intp], path: Path) -> Encoding:
+    header, table = measurement.header, measurement.table[imaging]
     k = header["MeasYaps"]["sKSpace"]
     field = header["MeasYaps"]["sSliceArray"]["asSlice"][0]
-    first = blocks[0].mdh
-    samples = blocks[0].data.shape[-1]
-    lines = 1 + max(int(block.mdh.Counter.Lin) for block in blocks)
-    partitions = 1 + max(int(block.mdh.Counter.Par) for block in blocks)
-    oversampling = _number(header["Dicom"].get("flReadoutOSFactor"), 2.0)
-    width = round(int(k["lBaseResolution"]) * oversampling)
-    height = int(_number(header["Meas"].get("iPEFTLength"), k["lPhaseEncodingLines"]))
-    depth = int(k.get("lPartitions", 1)) if partitions > 1 else 1
-    stretch = (
-        1 + _number(header["Dicom"].get("flSliceOS"), 0.0) if partitions > 1 else 1.0,
-        1 + _number(header["Dicom"].get("flPhaseOS"), 0.0),
-    )
-    if samples > width or lines > height or partitions > depth:
+    cut = table["CutOff"]
+    samples = int((table["SamplesInScan"] - cut["Pre"] - cut["Post"]).max())
+    lines, partitions = (1 + int(table["Counter"][name].max()) for name in ("Lin", "Par"))
+    is_3d = partitions > 1
+    factor = protocol.oversampling(header)
+    base = int(k["lBaseResolution"])
+    width = round(base * factor)
+    height = int(protocol.number(header["Meas"].get("iPEFTLength"), k["lPhaseEncodingLines"]))
+    depth = int(k.get("lPartitions", 1)) if is_3d else 1
+    trapezoid = protocol.trapezoid(header, int(table["SamplesInScan"][0]), int(cut["Pre"][0]))
+    described = (samples <= width or trapezoid is not None) and lines <= height
+    described = described and partitions <= depth
+    if not described:
         warnings.warn(
             f"{path}: the header announces {height} lines of {width} samples, the file holds "
             f"{lines} lines of {samples}; the sizes are taken from the data and the field of view "
@@ -162,101 +176,143 @@ def _encoding(blocks: list[Any], header: Mapping[str, Any], path: Path) -> Encod
             stacklevel=2,
         )
         depth, height, width = max(depth, partitions), lines, samples
+    more_z, more_y = protocol.phase_oversampling(header)
+    thickness, fov_y, fov_x = (
+        float(field[name]) for name in ("dThickness", "dPhaseFOV", "dReadoutFOV")
+    )
+    is_train = bool(measurement.has("REFLECT")[imaging].any()) and (
+        protocol.number(header["MeasYaps"].get("sFastImaging", {}).get("lEPIFactor"), 1) > 1
+    )
     return Encoding(
         matrix=(depth, height, width),
-        fov=(
-            float(field["dThickness"]) * stretch[0],
-            float(field["dPhaseFOV"]) * stretch[1],
-            float(field["dReadoutFOV"]) * oversampling,
+        fov=(thickness * (1 + more_z if is_3d else 1), fov_y * (1 + more_y), fov_x * factor),
+        readout_fov=fov_x,
+        center=(
+            int(table["CenterPar"][0]) or depth // 2,
+            int(table["CenterLin"][0]) or height // 2,
         ),
-        readout_fov=float(field["dReadoutFOV"]),
-        center=(int(first.CenterPar) or depth // 2, int(first.CenterLin) or height // 2),
-        is_3d=partitions > 1,
+        is_3d=is_3d,
+        trajectory="epi" if is_train or trapezoid is not None else "cartesian",
+        trapezoid=trapezoid,
+        acceleration=protocol.acceleration(header),
+        recon_matrix=(depth, round(base * fov_y / fov_x), base) if described else None,
+        recon_fov=(thickness, fov_y, fov_x) if described else None,
     )
 
 
-def _readout(block: Any) -> Readout:
-    mdh = block.mdh
-    before, after = int(mdh.CutOff.Pre), int(mdh.CutOff.Post)
-    data = np.ascontiguousarray(block.data, dtype=np.complex64)
-    center = int(mdh.CenterCol) or data.shape[1] // 2
-    return Readout(
-        data=data[:, before : data.shape[1] - after],
-        line=int(mdh.Counter.Lin),
-        partition=int(mdh.Counter.Par),
-        slice=int(mdh.Counter.Sli),
-        center=center - before,
-        pose=_pose(mdh.SliceData),
+def _readout(measurement: Measurement, number: np.intp, encoding: Encoding) -> Readout:
+    head = measurement.table[number]
+    counter, cut = head["Counter"], head["CutOff"]
+    data = measurement.samples(int(number))
+    total = data.shape[1]
+    first, last = int(cut["Pre"]), total - int(cut["Post"])
+    if first >= last:
+        raise ValueError(f"readout {number} cuts off all of its {total} samples")
+    reverse = measurement.is_set(int(number), "REFLECT")
+    center = (int(head["CenterCol"]) or total // 2) - first
+    if reverse:  # CenterCol counts in the direction of +k
+        center = last - first - 1 - center
+    readout = Readout(
+        data=data[:, first:last],
+        line=int(counter["Lin"]),
+        partition=int(counter["Par"]),
+        slice=int(counter["Sli"]),
+        center=center,
+        pose=_pose(head["SliceData"]),
+        contrast=int(counter["Eco"]),
+        phase=int(counter["Phs"]),
+        repetition=int(counter["Rep"]),
+        set=int(counter["Set"]),
+        average=int(counter["Ave"]),
+        segment=int(counter["Seg"]),
+        reverse=reverse,
+        dwell=protocol.dwell_time(measurement.header),
+        time=float(head["TimeStamp"]) * _TICK,
     )
+    return modulated(readout, encoding, float(head["ReadOutOffcentre"]))
+
+
+def _reference_encoding(
+    measurement: Measurement, calibration: NDArray[np.intp], encoding: Encoding, samples: int
+) -> Encoding | None:
+    """Describe a reference scan with a matrix of its own; ``None`` where it is as the image's."""
+    table = measurement.table[calibration]
+    cut = table["CutOff"][0]
+    own = int(table["SamplesInScan"][0] - cut["Pre"] - cut["Post"])
+    as_train = bool(measurement.has("REFLECT")[calibration].any())
+    if own == samples and (encoding.trajectory == "cartesian" or as_train):
+        return None
+    middle = (int(table["CenterCol"][0]) or own // 2) - int(cut["Pre"])
+    size, center = {}, {}
+    for name in ("Lin", "Par"):
+        last = int(table["Counter"][name].max())
+        center[name] = int(table[f"Center{name}"][0]) or (last + 1) // 2
+        size[name] = 2 * max(center[name], last + 1 - center[name])
+    return replace(
+        encoding,
+        matrix=(
+            size["Par"] if encoding.is_3d else encoding.matrix[0],
+            size["Lin"],
+            2 * max(middle, own - middle),
+        ),
+        center=(center["Par"], center["Lin"]),
+        trajectory="cartesian",
+        trapezoid=None,
+        acceleration=(1.0, 1.0),
+        recon_matrix=None,
+        recon_fov=None,
+    )
+
+
+def _calibration(
+    measurement: Measurement, found: NDArray[np.intp], encoding: Encoding, own: Encoding | None
+) -> list[Readout]:
+    if own is not None:
+        return [replace(_readout(measurement, i, own), encoding=1) for i in found]
+    readouts = []
+    for i in found:
+        head, readout = measurement.table[i], _readout(measurement, i, encoding)
+        line = encoding.center[1] - (int(head["CenterLin"]) or encoding.center[1])
+        partition = encoding.center[0] - (int(head["CenterPar"]) or encoding.center[0])
+        readouts.append(
+            replace(readout, line=readout.line + line, partition=readout.partition + partition)
+        )
+    return readouts
 
 
 def _pose(slice_data: Any) -> SlicePose:
     """Directions from the quaternion (w, x, y, z); zero where the quaternion is."""
-    w, x, y, z = (float(q) for q in slice_data.Quaternion)
+    w, x, y, z = (float(q) for q in slice_data["Quaternion"])
     norm = w * w + x * x + y * y + z * z
     s = 2 / norm if norm > 0.5 else 0.0
     one = 1.0 if s else 0.0
     phase = (one - s * (y * y + z * z), s * (x * y + z * w), s * (x * z - y * w))
     read = (s * (x * y - z * w), one - s * (x * x + z * z), s * (y * z + x * w))
     normal = (s * (x * z + y * w), s * (y * z - x * w), one - s * (x * x + y * y))
-    place = slice_data.SlicePos
-    position = (place.Sag, place.Cor, place.Tra)
+    place = slice_data["SlicePos"]
+    position = tuple(float(place[name]) for name in ("Sag", "Cor", "Tra"))
     return SlicePose(*(np.array(v, dtype=np.float64) for v in (position, normal, phase, read)))
 
 
-def _noise(measurements: Sequence[Mapping[str, Any]]) -> NoiseScan | None:
+def _noise(measurements: Sequence[Measurement]) -> NoiseScan | None:
     for measurement in measurements:
-        blocks = [b for b in measurement["mdb"] if b.is_flag_set("NOISEADJSCAN")]
-        if blocks:
-            return NoiseScan(
-                data=np.concatenate([b.data for b in blocks], axis=1).astype(np.complex64),
-                dwell=_dwell(measurement["hdr"]),
-                imaging_dwell=_dwell(measurements[-1]["hdr"]),
-            )
+        found = np.flatnonzero(measurement.has("NOISEADJSCAN"))
+        if not len(found):
+            continue
+        blocks = [measurement.samples(int(i)) for i in found]
+        blocks = [block for block in blocks if len(block) == len(blocks[0])]
+        imaging = measurements[-1]
+        return NoiseScan(
+            data=np.concatenate(blocks, axis=1),
+            dwell=_noise_dwell(measurement, imaging, blocks[0].shape[1]),
+            imaging_dwell=protocol.dwell_time(imaging.header),
+            readouts=len(blocks),
+        )
     return None
 
 
-def _dwell(header: Mapping[str, Any]) -> float:
-    """Time per (oversampled) sample, ns; 0 where the header does not say."""
-    times = header["MeasYaps"].get("sRXSPEC", {}).get("alDwellTime", [])
-    return _number(times[0] if times else None, 0.0)
-
-
-def _identity(header: Mapping[str, Any]) -> Identity:
-    dicom = header["Dicom"]
-    found = {
-        "PatientName": dicom.get("tPatientName"),
-        "PatientSex": _SEX.get(int(_number(dicom.get("lPatientSex"), 0))),
-        "PatientPosition": dicom.get("tPatientPosition"),
-        "BodyPartExamined": dicom.get("tBodyPartExamined"),
-        "StudyDescription": dicom.get("tStudyDescription"),
-        "Manufacturer": dicom.get("Manufacturer"),
-        "ManufacturerModelName": dicom.get("ManufacturersModelName"),
-        "SoftwareVersions": dicom.get("SoftwareVersions"),
-        "MagneticFieldStrength": dicom.get("flMagneticFieldStrength"),
-        "MRAcquisitionType": dicom.get("tMRAcquisitionType"),
-        **_timing(header["MeasYaps"]),
-    }
-    texts = {keyword: str(value) for keyword, value in found.items() if value not in (None, "")}
-    return Identity(attributes=MappingProxyType(texts))
-
-
-def _timing(protocol: Mapping[str, Any]) -> dict[str, str]:
-    """Repetition and echo time (given in us, wanted in ms) and flip angle."""
-    names = {"RepetitionTime": ("alTR", 1e-3), "EchoTime": ("alTE", 1e-3)}
-    names["FlipAngle"] = ("adFlipAngleDegree", 1.0)
-    values = {key: (protocol.get(name) or [None], unit) for key, (name, unit) in names.items()}
-    return {
-        key: f"{_number(value[0], 0.0) * unit:g}"
-        for key, (value, unit) in values.items()
-        if _number(value[0], 0.0) > 0
-    }
-
-
-def _number(value: Any, default: float) -> float:
-    """Read a header's number; where it is absent, empty or not finite, the default."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return float(default)
-    return number if math.isfinite(number) else float(default)
+def _noise_dwell(measurement: Measurement, imaging: Measurement, samples: int) -> float:
+    """Time per sample, us: the header describes images, so noise within their scan has its own."""
+    return (
+        _NOISE_US / samples if measurement is imaging else protocol.dwell_time(measurement.header)
+    )

@@ -32,33 +32,43 @@ from medrecon.geometry.kspace import image_to_kspace, kspace_to_image
 
 _ROUNDS = 20  # of reweighted least squares
 _OUTLIER = 0.5  # rad: misfit from which on a pixel counts less
-_COILS = 4  # virtual coils that the search without navigators looks at
+_COILS = 4  # virtual coils that the search in images looks at
 _SHIFTS = np.arange(-3.0, 3.01, 0.25)  # samples: where it begins to search
 _CONSTANTS = np.linspace(-0.5, 0.5, 8, endpoint=False) * np.pi
 
+Parameter = float | NDArray[np.float64]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class PhaseError:
     """By what backward echoes differ from forward ones, once they are flipped.
 
     Parameters
     ----------
     constant
-        Phase at the centre of the field of view, rad.
+        Phase at the centre of the field of view, rad; one for all coils, or ``(coils,)``.
     shift
-        Shift in k-space, samples: the phase runs through ``2 pi shift`` over the field of view.
+        Shift in k-space, samples: the phase runs through ``2 pi shift`` over the field of view;
+        one for all coils, or ``(coils,)``.
     """
 
-    constant: float = 0.0
-    shift: float = 0.0
+    constant: Parameter = 0.0
+    shift: Parameter = 0.0
+
+    def __add__(self, other: PhaseError) -> PhaseError:
+        return PhaseError(self.constant + other.constant, self.shift + other.shift)
 
     def phase(self, n: int) -> NDArray[np.float64]:
-        """Phase of backward over forward echoes in ``n`` pixels along the readout, rad."""
-        turn = 2 * np.pi * self.shift * (np.arange(n) - n // 2) / n
-        return np.asarray(self.constant + turn, dtype=np.float64)
+        """Phase of backward over forward echoes in ``n`` pixels along the readout, rad.
+
+        ``(n,)``, or ``(coils, n)``.
+        """
+        x = (np.arange(n) - n // 2) / n
+        turn = 2 * np.pi * np.asarray(self.shift)[..., None] * x
+        return np.asarray(np.asarray(self.constant)[..., None] + turn, dtype=np.float64)
 
     def taken_off(self, kspace: Tensor, reverse: bool) -> Tensor:
-        """Correct centred readouts ``(..., x)`` of one direction.
+        """Correct centred readouts ``(..., coils, x)`` of one direction.
 
         Forward and backward echoes take half of the error each: a delay moves both away from
         where the gradient means them to be, in opposite directions.
@@ -73,9 +83,13 @@ def phase_correction(navigators: Tensor, reverse: Sequence[bool]) -> PhaseError:
 
     Every echo between two of the other direction is compared with the mean of the two, which
     takes off-resonance (a phase that grows with time) out; with two echoes only, it stays in. The
-    line through the phase is fitted over all coils and triples together: started by the
-    autocorrelation of Ahn and Cho, refined by least squares with the signal as weight, in which
-    pixels that disagree count less.
+    line through the phase is fitted over all triples together: started by the autocorrelation of
+    Ahn and Cho, refined by least squares with the signal as weight, in which pixels that disagree
+    count less.
+
+    Where the error changes along the phase encoding too, coils see different parts of it. Each
+    coil gets its own line, drawn to that of all coils together by as much as its noise is larger
+    than the spread between coils.
 
     Parameters
     ----------
@@ -88,7 +102,7 @@ def phase_correction(navigators: Tensor, reverse: Sequence[bool]) -> PhaseError:
     Returns
     -------
     PhaseError
-        The error.
+        The error of every coil.
 
     Raises
     ------
@@ -100,8 +114,8 @@ def phase_correction(navigators: Tensor, reverse: Sequence[bool]) -> PhaseError:
             f"A phase correction needs navigator echoes of both directions, got {len(reverse)} "
             f"flags for {len(navigators)} echoes, {sum(reverse)} of them backward."
         )
-    images = kspace_to_image(navigators.to(torch.complex128), (-1,))
-    ratio = torch.zeros(images.shape[-1], dtype=torch.complex128)
+    images = kspace_to_image(navigators.to(torch.complex128), (-1,)).cpu()
+    ratio = torch.zeros(images.shape[1:], dtype=torch.complex128)
     for before, at, after in _triples(reverse):
         other = images[before]
         if after != before:
@@ -109,8 +123,8 @@ def phase_correction(navigators: Tensor, reverse: Sequence[bool]) -> PhaseError:
             back = torch.polar(torch.tensor(1.0), torch.tensor(drift)).to(torch.complex128)
             other = 0.5 * (images[before] * back + images[after] * back.conj())
         pair = (images[at], other) if reverse[at] else (other, images[at])
-        ratio += (pair[0] * pair[1].conj()).sum(0).cpu()
-    return fit_phase(ratio)
+        ratio += pair[0] * pair[1].conj()
+    return _drawn_together(ratio.numpy())
 
 
 def _triples(reverse: Sequence[bool]) -> list[tuple[int, int, int]]:
@@ -123,31 +137,50 @@ def _triples(reverse: Sequence[bool]) -> list[tuple[int, int, int]]:
     return [(first[False], first[True], first[False])]
 
 
-def fit_phase(ratio: Tensor) -> PhaseError:
-    """Fit a line to the phase of ``ratio`` ``(x,)``, weighted by its magnitude, robustly.
+def _drawn_together(ratio: NDArray[np.complex128]) -> PhaseError:
+    """Combine the lines of single coils with that of all, by their variances (empirical Bayes)."""
+    together = ratio.sum(axis=0)
+    common, _ = _line(together, _autocorrelation(together))
+    fits = [_line(row, common) for row in ratio]  # begun there: noise alone cannot lead far away
+    away = np.array([line for line, _ in fits]) - common
+    variance = np.array([variance for _, variance in fits])
+    precision = 1 / np.maximum(variance, 1e-12)
+    excess = (precision * (away**2 - variance)).sum(axis=0) / precision.sum(axis=0)
+    spread = np.maximum(excess, 0)
+    own = common + away * spread / np.maximum(spread + variance, 1e-12)
+    constant = np.remainder(own[:, 0] + np.pi, 2 * np.pi) - np.pi
+    return PhaseError(constant, own[:, 1] / (2 * np.pi))
 
-    ``ratio`` is backward times conjugate forward signal; no phase is ever unwrapped.
-    """
-    n = len(ratio)
-    values = ratio.numpy()
-    size = np.abs(values)
+
+def _autocorrelation(ratio: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Constant and slope of the phase of ``ratio`` ``(x,)`` from its neighbours (Ahn and Cho)."""
+    slope = float(np.angle((ratio[1:] * ratio[:-1].conj()).sum())) * len(ratio)
+    x = (np.arange(len(ratio)) - len(ratio) // 2) / len(ratio)
+    return np.array([np.angle((ratio * np.exp(-1j * slope * x)).sum()), slope])
+
+
+def _line(
+    ratio: NDArray[np.complex128], start: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit a line to the phase of ``ratio`` without ever unwrapping it; its variances too."""
+    n, size, line = len(ratio), np.abs(ratio), start
     if not size.any():
-        return PhaseError()
-    x = (np.arange(n) - n // 2) / n
-    slope = float(np.angle((values[1:] * values[:-1].conj()).sum())) * n
-    constant = float(np.angle((values * np.exp(-1j * slope * x)).sum()))
-    design = np.stack([np.ones(n), x], axis=1)
+        return start, np.full(2, 1e6)
+    design = np.stack([np.ones(n), (np.arange(n) - n // 2) / n], axis=1)
     for _ in range(_ROUNDS):
-        misfit = np.angle(values * np.exp(-1j * (constant + slope * x)))
+        misfit = np.angle(ratio * np.exp(-1j * design @ line))
         weight = size / (1 + (misfit / _OUTLIER) ** 2)
-        normal = design.T @ (weight[:, None] * design)
-        step = np.linalg.lstsq(normal, design.T @ (weight * misfit), rcond=None)[0]
-        constant, slope = constant + float(step[0]), slope + float(step[1])
-    return PhaseError(math.remainder(constant, 2 * math.pi), slope / (2 * math.pi))
+        inverse = np.linalg.pinv(design.T @ (weight[:, None] * design))
+        line = line + inverse @ (design.T @ (weight * misfit))
+    inverse = np.linalg.pinv(design.T @ (size[:, None] * design))
+    scatter = design.T @ ((size * misfit)[:, None] ** 2 * design)
+    return line, np.diag(inverse @ scatter @ inverse)
 
 
-def phase_from_image(kspace: Tensor, reverse: Sequence[bool]) -> PhaseError:
-    """Estimate the phase error without navigators: the sharpest image has no ghost.
+def phase_from_image(
+    kspace: Tensor, reverse: Sequence[bool], *, within: tuple[float, float] | None = None
+) -> PhaseError:
+    """Estimate the phase error from the image: the sharpest one has no ghost.
 
     Searches the constant and shift with the smallest entropy of the combined magnitude. Half a
     turn more of the constant swaps object and ghost and leaves the entropy as it is, so constants
@@ -159,32 +192,40 @@ def phase_from_image(kspace: Tensor, reverse: Sequence[bool]) -> PhaseError:
         Complex ``(coils, y, x)``, centred, backward lines flipped already, zero where not measured.
     reverse
         Which lines ``y`` ran backwards; lines without samples do not matter.
+    within
+        Largest constant (rad) and shift (samples) that are looked at, for what a correction by
+        navigators has left; ``None``: all constants, and shifts up to 3 samples.
 
     Returns
     -------
     PhaseError
-        The error, its constant between -pi/2 and pi/2.
+        The error, one for all coils; its constant lies between -pi/2 and pi/2.
     """
     backward = torch.tensor(list(reverse), dtype=torch.bool)[:, None]
     coils = _strongest(kspace.cpu().to(torch.complex64))
+    if not float(coils.abs().sum()):
+        return PhaseError()
     parts = [kspace_to_image(coils * part, (-2, -1)) for part in (~backward, backward)]
 
-    def entropy(parameters: NDArray[np.float64]) -> float:
-        turn = torch.from_numpy(PhaseError(*map(float, parameters)).phase(coils.shape[-1]) / 2)
+    def entropy(at: NDArray[np.float64]) -> float:
+        turn = torch.from_numpy(PhaseError(float(at[0]), float(at[1])).phase(coils.shape[-1]) / 2)
         factor = torch.polar(torch.ones_like(turn), turn).to(coils.dtype)
         image = parts[0] * factor + parts[1] * factor.conj()
         power = image.real.square().add(image.imag.square()).sum(0)
         share = torch.sqrt(power / power.sum()).clamp_min(1e-20)
         return -float((share * share.log()).sum())
 
-    if not float(coils.abs().sum()):
-        return PhaseError()
-    start = min(((c, s) for s in _SHIFTS for c in _CONSTANTS), key=lambda at: entropy(np.array(at)))
-    simplex = np.array(start) + np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 0.12]])
-    found = minimize(
-        entropy, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 1e-3}
-    )
-    return PhaseError(math.remainder(float(found.x[0]), math.pi), float(found.x[1]))
+    start, bounds = np.zeros(2), None
+    if within is None:
+        starts = [np.array([c, s]) for s in _SHIFTS for c in _CONSTANTS]
+        start = min(starts, key=entropy)
+        first = np.array([0.2, 0.12])
+    else:
+        bounds = [(-most, most) for most in within]
+        first = np.array(within) / 4
+    options = {"initial_simplex": start + np.stack([0 * first, *np.diag(first)]), "xatol": 1e-3}
+    found = minimize(entropy, start, method="Nelder-Mead", bounds=bounds, options=options).x
+    return PhaseError(math.remainder(float(found[0]), math.pi), float(found[1]))
 
 
 def _strongest(kspace: Tensor) -> Tensor:

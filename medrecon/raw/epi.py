@@ -2,7 +2,8 @@
 
 Backward echoes are flipped, samples on ramps are interpolated to the grid, and forward and
 backward echoes are brought into line: by navigator echoes where the scan has them, by the sharpest
-image where not.
+image where not. Navigators are the first echoes of a train, when eddy currents have not settled;
+where the image is not folded, what they leave is looked for there too, within narrow bounds.
 
 A delay between gradient and samples is no linear phase on the ramps, where the gradient is weaker
 than on its flat top. So the shift that navigators show is read as a delay first, the samples are
@@ -27,7 +28,9 @@ from medrecon.errors import InconsistentError
 from medrecon.preprocessing.epi_phase import PhaseError, phase_correction, phase_from_image
 from medrecon.raw.echoes import Echoes, stacked
 from medrecon.raw.navigators import NavigatorSet, navigator_sets
-from medrecon.raw.scan import Encoding, RawScan, Readout
+from medrecon.raw.scan import RawScan, Readout
+
+_REST = (0.3, 0.3)  # rad and samples: what navigators may have left
 
 
 def corrected(scan: RawScan) -> RawScan:
@@ -103,14 +106,16 @@ class _Correction:
     error: PhaseError = field(default_factory=PhaseError)
 
 
-def _straight(readout: Readout, echoes: Echoes, correction: _Correction | None) -> Readout:
+def _corrected(readout: Readout, echoes: Echoes, correction: _Correction | None) -> Tensor:
     line = echoes.placed(readout, correction.late if correction else 0.0)
-    if correction is not None:
-        line = correction.error.taken_off(line, readout.reverse)
+    return line if correction is None else correction.error.taken_off(line, readout.reverse)
+
+
+def _straight(readout: Readout, echoes: Echoes, correction: _Correction | None) -> Readout:
     columns = echoes.columns(readout)
     return replace(
         readout,
-        data=line[:, columns].numpy(),
+        data=_corrected(readout, echoes, correction)[:, columns].numpy(),
         center=echoes.width(readout) // 2 - columns.start,
         reverse=False,
     )
@@ -125,24 +130,28 @@ class _Estimates:
         self.echoes = Echoes(scan)
         self._sets = navigator_sets(scan)
         self._by_navigators: dict[int, _Correction] = {}
-        self._by_images: list[_Correction] = []
+        self._found: list[_Correction] = []
+        self._how: set[str] = set()
 
     def of(self, readouts: Sequence[Readout]) -> dict[int, _Correction]:
         """Find the correction of every readout whose image mixes both directions."""
         found: dict[int, _Correction] = {}
-        # the error of a scanner hardly changes: one estimate serves all repetitions of a slice
+        # the error of a scanner hardly changes: one look at an image serves all repetitions of it
+        rest: dict[tuple[int, ...], PhaseError] = {}
         alike: dict[tuple[int, ...], _Correction] = {}
         for key, members in _mixed(readouts, self._trains).items():
-            lost = []
-            for i in members:
-                navigators = self._sets.of(readouts[i])
-                if navigators is None:
-                    lost.append(i)
-                else:
-                    found[i] = self._from_navigators(navigators)
-            if lost and key[:4] not in alike:
-                alike[key[:4]] = self._from_image([readouts[i] for i in lost])
-            found.update(dict.fromkeys(lost, alike.get(key[:4], _Correction())))
+            slice_key = key[:4]
+            navigators = {i: self._sets.of(readouts[i]) for i in members}
+            lost = [i for i in members if navigators[i] is None]
+            told = {i: self._from_navigators(n) for i, n in navigators.items() if n is not None}
+            if lost and slice_key not in alike:
+                alike[slice_key] = self._from_image([readouts[i] for i in lost])
+            if told and slice_key not in rest:
+                rest[slice_key] = self._rest({i: readouts[i] for i in told}, told)
+            for i, correction in told.items():
+                error = correction.error + rest[slice_key]
+                found[i] = replace(correction, error=error)
+            found.update({i: alike[slice_key] for i in lost})
         if alike:
             warnings.warn(
                 f"{self._scan.path}: echoes run both ways without navigator echoes in "
@@ -150,20 +159,20 @@ class _Estimates:
                 "for ghosts half a field of view away.",
                 stacklevel=4,
             )
+        self._found.extend(found.values())
         return found
 
     def facts(self) -> dict[str, Any]:
         """Tell what was done, in plain values."""
-        found = [*self._by_navigators.values(), *self._by_images]
-        how = {"navigators": self._by_navigators, "entropy": self._by_images}
         facts: dict[str, Any] = {
             "ramp_sampling": any(e.trapezoid is not None for e in self._scan.encodings),
-            "phase_correction": [name for name, used in how.items() if used],
+            "phase_correction": sorted(self._how),
         }
-        if found:
-            facts["constant_rad"] = median(c.error.constant for c in found)
-            facts["shift_samples"] = median(c.error.shift for c in found)
-            facts["delay_us"] = median(c.late for c in found)
+        if self._found:
+            errors = [correction.error for correction in self._found]
+            facts["constant_rad"] = median(float(np.mean(e.constant)) for e in errors)
+            facts["shift_samples"] = median(float(np.mean(e.shift)) for e in errors)
+            facts["delay_us"] = median(correction.late for correction in self._found)
         return facts
 
     def _from_navigators(self, navigators: NavigatorSet) -> _Correction:
@@ -176,30 +185,46 @@ class _Estimates:
                 )
             reverse = [echo.reverse for echo in lines]
             error = phase_correction(stacked(self.echoes, lines), reverse)
-            late = self.echoes.delay(error.shift, lines[0])
+            late = self.echoes.delay(float(np.mean(error.shift)), lines[0])
             if late:
                 error = phase_correction(stacked(self.echoes, lines, late), reverse)
             self._by_navigators[navigators.number] = _Correction(late, error)
+            self._how.add("navigators")
         return self._by_navigators[navigators.number]
 
-    def _from_image(self, readouts: Sequence[Readout]) -> _Correction:
-        encoding = self._scan.encodings[readouts[0].encoding]
-        error = phase_from_image(*self._image(readouts, encoding))
-        late = self.echoes.delay(error.shift, readouts[0])
-        rest = error.shift - self.echoes.shift(late, readouts[0])
-        self._by_images.append(_Correction(late, PhaseError(error.constant, rest)))
-        return self._by_images[-1]
+    def _rest(self, readouts: dict[int, Readout], told: dict[int, _Correction]) -> PhaseError:
+        """Find what the image shows that navigators, at the beginning of the train, did not.
 
-    def _image(self, readouts: Sequence[Readout], encoding: Encoding) -> tuple[Tensor, list[bool]]:
-        """k-space ``(coils, y, x)`` of one image, of a slab: its central partition."""
-        nearest = min(abs(r.partition - encoding.center[0]) for r in readouts)
+        Undersampled images are folded and are left as navigators have made them.
+        """
+        lines = [(r, told[i]) for i, r in readouts.items()]
+        image, reverse = self._image(lines)
+        measured = image.abs().sum(dim=(0, 2)).nonzero().flatten()
+        if len(measured) < 2 or int(measured.diff().max()) > 1:
+            return PhaseError()
+        self._how.add("entropy")
+        return phase_from_image(image, reverse, within=_REST)
+
+    def _from_image(self, readouts: Sequence[Readout]) -> _Correction:
+        error = phase_from_image(*self._image([(readout, None) for readout in readouts]))
+        late = self.echoes.delay(float(error.shift), readouts[0])
+        rest = error.shift - self.echoes.shift(late, readouts[0])
+        self._how.add("entropy")
+        return _Correction(late, PhaseError(error.constant, rest))
+
+    def _image(
+        self, lines: Sequence[tuple[Readout, _Correction | None]]
+    ) -> tuple[Tensor, list[bool]]:
+        """Make k-space ``(coils, y, x)`` of one image; of a slab, its central partition."""
+        encoding = self._scan.encodings[lines[0][0].encoding]
+        nearest = min(abs(r.partition - encoding.center[0]) for r, _ in lines)
         height, width = encoding.matrix[1:]
-        kspace = torch.zeros(len(readouts[0].data), height, width, dtype=torch.complex64)
+        kspace = torch.zeros(len(lines[0][0].data), height, width, dtype=torch.complex64)
         reverse = [False] * height
-        for readout in readouts:
+        for readout, correction in lines:
             y = height // 2 + readout.line - encoding.center[1]
             if abs(readout.partition - encoding.center[0]) == nearest and 0 <= y < height:
-                kspace[:, y] = self.echoes.placed(readout)
+                kspace[:, y] = _corrected(readout, self.echoes, correction)
                 reverse[y] = readout.reverse
         return kspace, reverse
 

@@ -52,7 +52,7 @@ class NavigatorSets:
         sets = [
             one
             for one in self._by_slice.get(readout.slice, [])
-            if len(one.echoes[0].data) == len(readout.data)
+            if one.echoes[0].data.shape == readout.data.shape
         ]
         if not sets:
             return None
@@ -100,7 +100,7 @@ def _by_time(scan: RawScan) -> list[list[Readout]]:
 def _by_counters(navigators: Sequence[Readout]) -> list[list[Readout]]:
     groups: dict[tuple[int, ...], list[Readout]] = defaultdict(list)
     for echo in navigators:
-        groups[(echo.slice, len(echo.data), *_counters(echo))].append(echo)
+        groups[(echo.slice, *echo.data.shape, *_counters(echo))].append(echo)
     return list(groups.values())
 
 
