@@ -21,7 +21,7 @@ from medrecon.geometry import Cartesian, MRGeometry, NonCartesian
 from medrecon.grid import Grid
 from medrecon.io.mrd_counters import counters_of, first_slices
 from medrecon.io.mrd_own import own_name, own_of
-from medrecon.io.mrd_write_header import VERSION, Space, header_of, space_of
+from medrecon.io.mrd_write_header import VERSION, Space, calibration_space, header_of, space_of
 from medrecon.io.outputs import whole_file
 from medrecon.raw.images import PARTS, labels_of
 from medrecon.raw.slices import slice_center
@@ -55,11 +55,11 @@ def write_ismrmrd(path: Path, studies: Study | Sequence[Study]) -> None:
     ):
         raise InconsistentError("Only MR studies with a grid can be written as MRD.")
     counters = counters_of(chosen)
-    spaces, references = _spaces(chosen, counters)
+    spaces = _spaces(chosen, counters)
     starts = first_slices(chosen, counters)
     tables = [
-        _table(study, own, reference, start)
-        for study, own, reference, start in zip(chosen, counters, references, starts, strict=True)
+        _table(study, own, start, spaces)
+        for study, own, start in zip(chosen, counters, starts, strict=True)
     ]
     table = np.concatenate(tables)
     table["head"]["scan_counter"] = np.arange(len(table))
@@ -77,10 +77,8 @@ def write_ismrmrd(path: Path, studies: Study | Sequence[Study]) -> None:
                     group.create_dataset(own_name(name, label), data=values)
 
 
-def _spaces(
-    studies: Sequence[Study], counters: Sequence[Mapping[str, int]]
-) -> tuple[list[Space], list[int]]:
-    """Collect the encoded spaces of the file, and which one every study refers to.
+def _spaces(studies: Sequence[Study], counters: Sequence[Mapping[str, int]]) -> list[Space]:
+    """Collect the encoded spaces of the file; those of calibration scans beside trajectories last.
 
     Raises
     ------
@@ -88,7 +86,6 @@ def _spaces(
         If studies that share an encoding by their labels are encoded differently.
     """
     spaces: dict[int, Space] = {}
-    references = []
     for study, own in zip(studies, counters, strict=True):
         reference, space = own.get("encoding", 1) - 1, space_of(study)
         if spaces.setdefault(reference, space) != space:
@@ -96,13 +93,17 @@ def _spaces(
                 f"The study {study.label!r} has another matrix, field of view or trajectory than "
                 "the others; its label must count an encoding of its own ('encoding-2')."
             )
-        references.append(reference)
     filler = next(iter(spaces.values()))
-    return [spaces.get(i, filler) for i in range(max(spaces) + 1)], references
+    found = [spaces.get(i, filler) for i in range(max(spaces) + 1)]
+    for study in studies:
+        space = calibration_space(study)
+        if study.calibration is not None and space not in found:
+            found.append(space)
+    return found
 
 
 def _table(
-    study: Study, counters: Mapping[str, int], reference: int, first_slice: int
+    study: Study, counters: Mapping[str, int], first_slice: int, spaces: Sequence[Space]
 ) -> NDArray[np.void]:
     """All rows of one study: its calibration scan, then its image."""
     geometry, grid = study.geometry, study.grid
@@ -113,12 +114,17 @@ def _table(
         parts = [_lines(samples, _measured_lines(geometry, len(samples)), geometry.is_3d, grid)]
     else:
         parts = [_shots(samples, geometry, grid)]
+    parts[0]["head"]["encoding_space_ref"] = own_reference = counters.get("encoding", 1) - 1
     if study.calibration is not None:
         kspace = study.calibration.detach().cpu().numpy().astype(np.complex64)
         coil = geometry.coil_axis
         lines = (kspace != 0).any(axis=(coil, 3))
         rows = _lines(kspace, lines, geometry.is_3d, grid)
         rows["head"]["flags"] = _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION)
+        if not isinstance(geometry, Cartesian):
+            rows["head"]["encoding_space_ref"] = spaces.index(calibration_space(study))
+        else:
+            rows["head"]["encoding_space_ref"] = own_reference
         parts.insert(0, rows)
     table: NDArray[np.void] = np.concatenate(parts)
     head = table["head"]
@@ -126,7 +132,6 @@ def _table(
         if name != "encoding" and name not in PARTS:
             head["idx"][name] = value - 1
     head["idx"]["slice"] += np.uint16(first_slice)
-    head["encoding_space_ref"] = reference
     return table
 
 

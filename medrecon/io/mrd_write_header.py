@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ismrmrd import xsd
 
@@ -69,6 +69,11 @@ def space_of(study: Study) -> Space:
         shots=geometry.shots if isinstance(geometry, NonCartesian) else 0,
         has_calibration=study.calibration is not None,
     )
+
+
+def calibration_space(study: Study) -> Space:
+    """Make the encoded space of a study's calibration scan: its own, but on the Cartesian grid."""
+    return replace(space_of(study), trajectory="cartesian", shots=0)
 
 
 def header_of(

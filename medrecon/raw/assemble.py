@@ -78,11 +78,11 @@ def _whole(scan: RawScan, image: Image) -> Study | None:
             stacklevel=2,
         )
         return None
-    if image.lacks_slices or image.is_short:
+    if image.lacks_slices or image.is_cut_short:
         warnings.warn(
-            f"{scan.path}: the image {image.label} holds {len(image.slices)} slices and "
-            f"{len(image.readouts)} readouts, others {image.slices_of_siblings} and "
-            f"{image.readouts_of_siblings}; was the scan stopped early?",
+            f"{scan.path}: the image {image.label} holds {len(image.slices)} of "
+            f"{image.slices_of_siblings} slices in {len(image.readouts)} readouts, fewer than "
+            "others; was the scan stopped early?",
             stacklevel=2,
         )
     return study

@@ -10,10 +10,11 @@ from medrecon.raw.encoding import kept_width, voxel_size
 from medrecon.raw.facts import cartesian_facts
 from medrecon.raw.fill import coil_energy, fill_kspace
 from medrecon.raw.images import Image
-from medrecon.raw.pattern import noise_level, pattern_of, warn_of_short_slices
+from medrecon.raw.pattern import noise_level, pattern_of
 from medrecon.raw.place import grid_of
 from medrecon.raw.plausible import live_coils, warn_of_spikes
 from medrecon.raw.scan import RawScan
+from medrecon.raw.stopped import warn_of_short_slices
 from medrecon.raw.timing import identity_of_image
 from medrecon.raw.whitening import coils_of
 from medrecon.study import Study
@@ -49,7 +50,7 @@ def cartesian_study(scan: RawScan, image: Image) -> Study:
     pattern = pattern_of(counts, is_3d=encoding.is_3d)
     kspace = (kspace * torch.from_numpy(pattern.geometry.samples)).contiguous()
     if not encoding.is_3d:
-        warn_of_short_slices(counts, path)
+        warn_of_short_slices(readouts, order, path)
     warn_of_spikes(kspace.numpy(), path)
     return Study(
         measurements=kspace,

@@ -12,6 +12,7 @@ import numpy as np
 from medrecon.errors import InconsistentError
 from medrecon.raw.scan import Encoding, RawScan, Readout
 from medrecon.raw.slices import SlicePose
+from medrecon.raw.stopped import is_beginning
 
 COUNTERS = ("encoding", "contrast", "phase", "repetition", "set")
 """What tells the images of a file apart, slowest first."""
@@ -19,7 +20,6 @@ COUNTERS = ("encoding", "contrast", "phase", "repetition", "set")
 PARTS = ("slab", "stack")
 """Where a file holds several volumes: 3D slabs, and stacks of slices of different orientation."""
 
-_SHORT = 0.9  # share of the fullest image's readouts
 _PARALLEL = 1e-3  # largest difference of direction cosines within one stack
 
 
@@ -39,8 +39,8 @@ class Image:
         Readouts of the calibration scan for this image, in the order of acquisition.
     slices_of_siblings
         How many slices the fullest image of the same kind has.
-    readouts_of_siblings
-        How many readouts the fullest image of the same kind has.
+    is_cut_short
+        Whether it is only the beginning of another image of the same kind.
     label
         What tells it from the others of the file, e.g. ``"contrast-2_repetition-1"``.
     """
@@ -50,7 +50,7 @@ class Image:
     readouts: Sequence[Readout]
     calibration: Sequence[Readout] = ()
     slices_of_siblings: int = 1
-    readouts_of_siblings: int = 1
+    is_cut_short: bool = False
     label: str = ""
 
     @property
@@ -62,11 +62,6 @@ class Image:
     def lacks_slices(self) -> bool:
         """Whether images of the same kind have more slices."""
         return len(self.slices) < self.slices_of_siblings
-
-    @property
-    def is_short(self) -> bool:
-        """Whether images of the same kind have many more readouts."""
-        return len(self.readouts) < _SHORT * self.readouts_of_siblings
 
 
 def images_of(scan: RawScan) -> tuple[Image, ...]:
@@ -87,11 +82,11 @@ def images_of(scan: RawScan) -> tuple[Image, ...]:
         key = (*_key(readout), parts[readout.encoding, readout.slice])
         groups[key].append(readout)
     fullest: dict[tuple[int, int], int] = defaultdict(int)
-    longest: dict[tuple[int, int], int] = defaultdict(int)
+    longest: dict[tuple[int, int], list[Readout]] = defaultdict(list)
     for (number, *_, part), members in groups.items():
         count = len({readout.slice for readout in members})
         fullest[number, part] = max(fullest[number, part], count)
-        longest[number, part] = max(longest[number, part], len(members))
+        longest[number, part] = max(longest[number, part], members, key=len)
     found = []
     for key in sorted(groups):
         encoding = scan.encodings[key[0]]
@@ -103,7 +98,7 @@ def images_of(scan: RawScan) -> tuple[Image, ...]:
                 readouts=tuple(groups[key]),
                 calibration=_calibration_for(groups[key], calibration),
                 slices_of_siblings=fullest[key[0], key[-1]],
-                readouts_of_siblings=longest[key[0], key[-1]],
+                is_cut_short=is_beginning(groups[key], longest[key[0], key[-1]]),
             )
         )
     labels = labels_of([image.counters for image in found])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +12,6 @@ from torch import Tensor
 
 from medrecon.geometry import Cartesian
 from medrecon.raw.scan import RawScan
-
-_STOPPED = 0.9  # share of the fullest slice's lines below which a slice looks cut short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +66,3 @@ def noise_level(scan: RawScan, averages: int) -> float | None:
     """Root of ``E|n|^2`` of a sample averaged so often; ``None`` where no noise is known."""
     level = 1.0 if scan.noise is not None else scan.noise_std
     return None if level is None else level / math.sqrt(averages)
-
-
-def warn_of_short_slices(counts: NDArray[np.integer], path: Path) -> None:
-    """Warn where slices were sampled in far fewer lines than others.
-
-    Parameters
-    ----------
-    counts
-        ``(z, y, x)``, slice-wise.
-    path
-        The file.
-    """
-    lines = (counts > 0).any(axis=-1).sum(axis=-1)
-    short = np.flatnonzero(lines < _STOPPED * lines.max())
-    if len(short):
-        first = int(short[0])
-        warnings.warn(
-            f"{path}: {len(short)} of {len(lines)} slices were sampled in fewer lines than the "
-            f"others (slice {first}: {int(lines[first])} of {int(lines.max())}); was the scan "
-            "stopped early?",
-            stacklevel=2,
-        )

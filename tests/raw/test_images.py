@@ -130,9 +130,17 @@ def test_a_repetition_that_lacks_slices_is_left_out_with_a_warning() -> None:
 
 
 def test_a_repetition_that_ends_early_but_makes_a_stack_is_kept_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match="2 slices and 12 readouts, others 4 and 24"):
+    with pytest.warns(UserWarning, match="holds 2 of 4 slices in 12 readouts"):
         first, second = assemble(scan_of(stopped_after(2 * H), FLAT))
     assert (len(first.measurements), len(second.measurements)) == (4, 2)
+
+
+def test_repetitions_undersampled_by_intention_are_no_early_end() -> None:
+    kspace = kspace_of((2, H, W))
+    readouts = [*lines_of(kspace), *lines_of(kspace, [0, 2, 3, 5], repetition=1)]
+    assert len(assemble(scan_of(readouts, FLAT))) == 2
+    with pytest.warns(UserWarning, match="repetition-2 holds 1 of 1 slices in 4 readouts"):
+        assemble(scan_of([*readouts[:H], *lines_of(kspace, range(4), repetition=1)], FLAT))
 
 
 def test_slices_missing_from_the_only_image_are_an_error() -> None:
