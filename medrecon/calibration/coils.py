@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -30,6 +31,10 @@ from medrecon.errors import InconsistentError
 from medrecon.geometry import Cartesian, MRGeometry, NonCartesian
 
 __all__ = ["adaptive_combine", "coil_combine", "estimate_maps", "rss"]
+
+# Mean eigenvalue in the object, of 8 coils with 8x8, 9x9, 10x10, 12x12, 14x14 lines, and error of
+# their maps: 0.42, 0.68, 0.85, 0.989, 0.9997; 10 %, 9 %, 9 %, 4 %, 1 %.
+_POOR, _GOOD = 0.8, 0.95
 
 Method = Literal["espirit", "walsh", "jsense"]
 _PlaneMethod = Callable[[Tensor, tuple[int, int]], tuple[Tensor, Tensor]]
@@ -118,7 +123,9 @@ def estimate_maps(
     out = source.new_empty(sets, *shape[:axis], coils, *shape[axis:])
     by_plane = out if axis == 1 else out.movedim(planes.axis + 2, 1)  # a view, coils after planes
     find = _method(method, kernel=kernel, noise_std=std * planes.noise, sets=sets)
-    _fill(by_plane, planes, find, std, crop)
+    held = _fill(by_plane, planes, find, std, crop)
+    if method == "espirit":
+        _check_rank(held, planes, kernel)
     return out if sets > 1 else out[0]
 
 
@@ -160,17 +167,19 @@ def _cartesian(
         If shapes do not fit each other.
     """
     axis = geometry.coil_axis
+    if not isinstance(geometry, NonCartesian):
+        grid_shape = grid_shape or _without(kspace.shape, axis)
+    elif grid_shape is None:
+        raise InconsistentError("Coil maps along a trajectory need the shape of the image.")
     if calibration is not None:
         source, where = calibration, measured(calibration, axis)
     elif isinstance(geometry, NonCartesian):
-        if grid_shape is None:
-            raise InconsistentError("Coil maps along a trajectory need the shape of the image.")
         source = cartesian_centre(kspace, geometry, grid_shape)
         where = measured(source, axis)
     else:
         source, where = kspace, geometry
-    shape = tuple(n for i, n in enumerate(source.shape) if i != axis)
-    fits = source.ndim == 4 and source.is_complex() and grid_shape in (None, shape)
+    shape = _without(source.shape, axis)
+    fits = source.ndim == 4 and source.is_complex() and tuple(grid_shape) == shape
     if not fits or source.shape[axis] != kspace.shape[axis]:
         raise InconsistentError(
             f"Calibration k-space of shape {tuple(source.shape)} ({source.dtype}) does not fit "
@@ -182,6 +191,10 @@ def _cartesian(
             f"{where.mask.shape}."
         )
     return source, where, shape
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return tuple(n for i, n in enumerate(shape) if i != axis)
 
 
 def _method(method: Method, *, kernel: int, noise_std: float, sets: int) -> _PlaneMethod:
@@ -206,8 +219,11 @@ def _voxels_per_line(plane: Tensor, shape: tuple[int, int]) -> int:
 
 def _fill(
     out: Tensor, planes: Planes, find: _PlaneMethod, noise_std: float, crop: float | None
-) -> None:
-    """Write the maps of every plane into ``(sets, planes, coils, h, w)``."""
+) -> float:
+    """Write the maps of every plane into ``(sets, planes, coils, h, w)``.
+
+    Returns the mean of the first eigenvalue, weighted by the energy of the images.
+    """
     power = [float(plane.abs().square().sum()) for plane in planes.data]
     strongest = max(range(len(power)), key=lambda i: power[i])
     if not power[strongest] > 0:
@@ -229,10 +245,37 @@ def _fill(
     for s in range(len(out)):
         least = crop
         if least is None:
-            folded = total if s else torch.zeros_like(total)
-            least = automatic_crop(eigenvalues[s], explained[s], folded, variance)
+            least = automatic_crop(
+                eigenvalues[s], explained[s], variance, total=total if s else None
+            )
         if least > 0:
             out[s] *= (eigenvalues[s] >= least)[:, None].to(out)
+    return float((eigenvalues[0] * total).sum() / total.sum())
+
+
+def _check_rank(held: float, planes: Planes, kernel: int) -> None:
+    """See whether the calibration data hold the space of all neighbourhoods.
+
+    Each position of the kernel inside the calibration region shows one of its directions; if they
+    are fewer than the signal has, no map explains all of the signal and eigenvalues fall below 1.
+
+    Raises
+    ------
+    InconsistentError
+        If maps could not explain the calibration data themselves.
+    """
+    if held >= _GOOD:
+        return
+    lines = min(planes.data, key=lambda plane: plane[0].numel()).shape[1:]
+    message = (
+        f"{lines[0]} by {lines[1]} calibration lines are too few for kernels of {kernel} by "
+        f"{kernel} samples and {len(planes.data[0])} coils, or contradict each other: ESPIRiT's "
+        f"mean eigenvalue in the object is {held:.2f} and should be near 1; measure more lines, "
+        "compress the coils, take a smaller kernel or give maps"
+    )
+    if held < _POOR:
+        raise InconsistentError(f"{message}.")
+    warnings.warn(f"{message}.", stacklevel=3)
 
 
 def _maps_or_those_of(

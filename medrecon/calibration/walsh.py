@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, avg_pool3d
+from torch.nn.functional import avg_pool2d, avg_pool3d, pad
 
 from medrecon.calibration.eigenvectors import eigenvectors, lower_triangle
 
@@ -120,7 +120,8 @@ def _slab(images: Tensor, planes: slice, block: int) -> tuple[Tensor, Tensor]:
 
 
 def _box(x: Tensor, block: int) -> Tensor:
-    """Mean over a block around every voxel of ``(pairs, z, y, x)``; smaller blocks at the rim."""
+    """Sum, over the block's size, around every voxel of ``(pairs, z, y, x)``; zero outside."""
+    reach = (block // 2,) * 2
     if x.shape[1] == 1:
-        return avg_pool2d(x[:, 0], block, 1, block // 2, count_include_pad=False)[:, None]
-    return avg_pool3d(x, block, 1, block // 2, count_include_pad=False)
+        return avg_pool2d(pad(x[:, 0], reach * 2), block, 1)[:, None]
+    return avg_pool3d(pad(x, reach * 3), block, 1)

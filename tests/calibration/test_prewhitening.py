@@ -84,3 +84,40 @@ def test_noise_scans_that_cannot_be_used_are_refused() -> None:
     noise[0, 0] = math.nan
     with pytest.raises(InconsistentError, match="finite"):
         noise_covariance(noise)
+
+
+def test_shrinkage_is_an_option_that_keeps_the_total_variance() -> None:
+    noise, _ = correlated(1000)
+    C = noise_covariance(noise)
+    mean = float(C.diagonal().real.mean())
+    assert torch.allclose(
+        whitening_matrix(C, shrinkage=1.0), torch.eye(COILS, dtype=C.dtype) / math.sqrt(mean)
+    )
+    W = whitening_matrix(C, shrinkage=0.3)
+    shrunk = 0.7 * C + 0.3 * mean * torch.eye(COILS, dtype=C.dtype)
+    assert torch.allclose(W @ shrunk @ W.mH, torch.eye(COILS, dtype=C.dtype), atol=1e-10)
+    dead = noise.clone()
+    dead[2] = 0
+    assert bool(whitening_matrix(noise_covariance(dead), shrinkage=0.1).isfinite().all())
+
+
+def test_covariances_that_are_none_are_refused() -> None:
+    C = torch.eye(3, dtype=torch.complex128)
+    with pytest.raises(InconsistentError, match=r"got \(3, 2\)"):
+        whitening_matrix(C[:, :2])
+    with pytest.raises(InconsistentError, match="positive scale"):
+        whitening_matrix(C, 0.0)
+    with pytest.raises(InconsistentError, match="positive scale"):
+        whitening_matrix(C, shrinkage=1.5)
+    with pytest.raises(InconsistentError, match="singular"):
+        whitening_matrix(0 * C)
+    C[1, 1] = math.nan
+    with pytest.raises(InconsistentError, match="finite"):
+        whitening_matrix(C)
+
+
+def test_parts_of_whitened_noise_have_half_the_variance_each() -> None:
+    noise, _ = correlated(100_000)
+    white = apply_to_coils(whitening_matrix(noise_covariance(noise)), noise, 0)
+    assert math.isclose(float(white.real.square().mean()), 0.5, rel_tol=0.02)
+    assert math.isclose(float(white.imag.square().mean()), 0.5, rel_tol=0.02)
