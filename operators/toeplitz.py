@@ -54,7 +54,9 @@ class ToeplitzSense(LinearOperator):
     axis: int
     partitions: NDArray[np.bool_] | None = None
     weights: NDArray[np.float64] | None = None
-    _spectra: dict[torch.dtype, Tensor] = field(init=False, repr=False, default_factory=dict)
+    _spectra: dict[tuple[torch.dtype, torch.device], Tensor] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
     @property
     def domain(self) -> Space:
@@ -78,7 +80,7 @@ class ToeplitzSense(LinearOperator):
 
     def _forward(self, x: Tensor) -> Tensor:
         maps = self.maps.to(device=x.device, dtype=x.dtype)
-        spectrum = self._spectrum(x.real.dtype).to(x.device)
+        spectrum = self._spectrum(x.real.dtype, x.device)
         batch = x.detach().reshape(-1, *self.domain.shape)
         if _on_cpu(x):
             images = batch.resolve_conj().numpy()
@@ -97,14 +99,19 @@ class ToeplitzSense(LinearOperator):
         """The partitions in the FFT's order."""
         return None if self.partitions is None else np.fft.ifftshift(self.partitions)
 
-    def _spectrum(self, dtype: torch.dtype) -> Tensor:
-        """Eigenvalues in the precision that is asked for; in single it is half the memory."""
-        if dtype not in self._spectra:
-            self._spectra[dtype] = eigenvalues(self.nufft, self.weights).to(dtype)
-        return self._spectra[dtype]
+    def _spectrum(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Eigenvalues where and how they are needed; in single precision half the memory."""
+        if (dtype, device) not in self._spectra:
+            values = eigenvalues(self.nufft, self.weights, device).to(dtype)
+            self._spectra[dtype, device] = values
+        return self._spectra[dtype, device]
 
 
-def eigenvalues(nufft: NUFFT, weights: NDArray[np.float64] | None = None) -> Tensor:
+def eigenvalues(
+    nufft: NUFFT,
+    weights: NDArray[np.float64] | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Transform the kernel ``t`` on the doubled grid, sorted by parity, over ``2**axes``.
 
     The value at frequency ``2 q + p`` is a plain transform of the kernel folded from ``2 n`` to
@@ -119,18 +126,19 @@ def eigenvalues(nufft: NUFFT, weights: NDArray[np.float64] | None = None) -> Ten
         float64, ``(2, ..., 2, *shape)``.
     """
     shape = nufft.domain.shape[-nufft.axes :]
-    positions = torch.from_numpy(nufft.trajectory)
-    origin = positions @ torch.tensor([n // 2 / n for n in shape], dtype=torch.float64)
-    samples = _turn(origin)  # the NUFFT's first voxel becomes distance 0
+    positions = torch.from_numpy(nufft.trajectory).to(device)
+    centre = torch.tensor([n // 2 / n for n in shape], dtype=torch.float64, device=device)
+    samples = _turn(positions @ centre)  # the NUFFT's first voxel becomes distance 0
     if weights is not None:
-        samples = samples * torch.from_numpy(weights)
+        samples = samples * torch.from_numpy(weights).to(device)
+    folds = [_turn(-along) for along in positions.unbind(dim=-1)]
     phases = toeplitz.half_turns(shape, samples)
     scale = math.prod(shape) ** -0.5 / 2 ** len(shape)
-    values = torch.empty(*[2] * len(shape), *shape, dtype=torch.float64)
+    values = torch.empty(*[2] * len(shape), *shape, dtype=torch.float64, device=device)
     for parities in itertools.product((0, 1), repeat=len(shape)):
         folded = samples
-        for axis, parity in enumerate(parities):
-            folded = folded * (1 + (-1) ** parity * _turn(-positions[..., axis]))
+        for fold, parity in zip(folds, parities, strict=True):
+            folded = folded * (1 - fold if parity else 1 + fold)
         kernel = nufft.adjoint(folded)
         for phase, parity in zip(phases, parities, strict=True):
             kernel = kernel * phase if parity else kernel
