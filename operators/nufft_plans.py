@@ -189,11 +189,11 @@ class Plans:
 
     def forward(self, images: Tensor) -> Tensor:
         """``(n, *shape)`` to ``(n, samples)``."""
-        return torch.cat([self._plan(x).forward(x) for x in self._split(images)])
+        return _joined([self._plan(x).forward(x) for x in self._split(images)])
 
     def adjoint(self, samples: Tensor) -> Tensor:
         """``(n, samples)`` to ``(n, *shape)``."""
-        return torch.cat([self._plan(y).adjoint(y) for y in self._split(samples)])
+        return _joined([self._plan(y).adjoint(y) for y in self._split(samples)])
 
     def release(self) -> None:
         """Free the plans; the next transform makes new ones."""
@@ -234,6 +234,10 @@ def _on_cpu(x: Tensor) -> bool:
 def _stream(device: torch.device) -> int:
     """Address of the stream on which torch works now."""
     return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _plain(x: Tensor) -> Tensor:
