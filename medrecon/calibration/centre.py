@@ -12,12 +12,13 @@ from medrecon.errors import InconsistentError
 from medrecon.geometry import NonCartesian
 from medrecon.geometry.kspace import image_to_kspace
 from medrecon.operators.noncartesian import NonCartesianSense
+from medrecon.operators.toeplitz import ToeplitzSense
 from medrecon.solvers.cg import conjugate_gradients
 
 _LINES = 32  # more than maps are calibrated from
-_MARGIN = 6  # lines on either side, for what interpolation needs beyond the last line
+_MARGIN = 12  # lines on either side, for what interpolation needs beyond the last line
 _REACH = 0.75  # cycles per field of view, from a Cartesian position to the nearest sample
-_ITERATIONS = 30
+_ITERATIONS = 15
 
 
 def cartesian_centre(kspace: Tensor, geometry: NonCartesian, shape: tuple[int, ...]) -> Tensor:
@@ -73,22 +74,34 @@ def cartesian_centre(kspace: Tensor, geometry: NonCartesian, shape: tuple[int, .
 
 
 def _fit(samples: Tensor, positions: NDArray[np.float64], size: int) -> Tensor:
-    """k-space ``(*batch, size, ...)`` of the small images that fit ``(*batch, samples)`` best."""
+    """k-space ``(*batch, size, ...)`` of the small images that fit ``(*batch, samples)`` best.
+
+    Every cell of the Cartesian grid counts the same, however many samples it has: conjugate
+    gradients then need few iterations, and the centre of k-space does not outweigh its rim.
+    """
     axes = positions.shape[-1]
-    one_coil = (
-        samples.new_ones(1, 1, size, size) if axes == 2 else samples.new_ones(1, *(size,) * 3)
-    )
+    one_coil = samples.new_ones(1, *(1,) * (3 - axes), *(size,) * axes)
     A = NonCartesianSense(one_coil, NonCartesian(trajectory=positions))
-    measured = samples.reshape(-1, *A.codomain.shape)
+    weights = _per_cell(positions)
+    normal = ToeplitzSense(one_coil, A.nufft, A.blocks, None, weights)
+    weighted = samples * torch.from_numpy(weights[0]).to(samples.real)
     images = conjugate_gradients(
-        A.gram,
-        A.adjoint(measured),
+        normal,
+        A.adjoint(weighted.reshape(-1, *A.codomain.shape)),
         blocks=1,
         max_iterations=_ITERATIONS,
         tolerance=1e-4,
     ).value
     fitted = images.reshape(*samples.shape[:-1], *(size,) * axes)
     return image_to_kspace(fitted, range(-axes, 0))
+
+
+def _per_cell(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the number of samples in a sample's cell of the Cartesian grid."""
+    cells = np.rint(positions).astype(np.int64).reshape(-1, positions.shape[-1])
+    _, cell, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    share: NDArray[np.float64] = 1 / count[cell.reshape(positions.shape[:-1])]
+    return share
 
 
 def _dense_lines(trajectory: NDArray[np.float64], most: int) -> int:
