@@ -70,14 +70,21 @@ def describe(found: Study | tuple[Study, ...] | Volume) -> dict[str, Any]:
 
 
 def condense(facts: dict[str, Any]) -> dict[str, Any]:
-    """Say what all images of a file share once, for people; other facts stay as they are."""
+    """Say what all images of a file share once, for people; other facts stay as they are.
+
+    Counters are left out where images differ in them: labels say them.
+    """
     images = facts.get("images")
     if not isinstance(images, dict):
         return facts
     shared, own = _split(list(images.values()))
-    return {**facts, **{k: v for k, v in shared.items() if k != "type"}} | {
-        "images": dict(zip(images, own, strict=True))
-    }
+    for block in own:
+        acquisition = block.get("acquisition", {})
+        acquisition.pop("counters", None)
+        if not acquisition:
+            block.pop("acquisition", None)
+    told = dict(zip(images, own, strict=True)) if any(own) else list(images)
+    return {**shared, "type": facts["type"], "images": told}
 
 
 def _split(blocks: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medrecon.calibration.region import calibration_region
 from medrecon.geometry import MRGeometry, NonCartesian
-from medrecon.preprocessing.partial_fourier import partial_fourier_axis
+from medrecon.raw.facts import partial_fourier_shares
 
 Mask = NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ def sampling_facts(geometry: MRGeometry) -> dict[str, Any]:
     dict
         Cartesian: ``matrix``; ``acceleration``, all samples over measured ones; ``pattern`` in
         words; ``calibration_lines``, the fully sampled middle along each undersampled axis;
-        ``partial_fourier``, the share that was measured of the axis that lacks one side.
+        ``partial_fourier``, the share that was measured of each axis that lacks one side.
         Otherwise: shots, samples, the trajectory's form, and how densely it samples.
     """
     if isinstance(geometry, NonCartesian):
@@ -55,9 +55,10 @@ def sampling_facts(geometry: MRGeometry) -> dict[str, Any]:
         ]
     if not always.all():
         facts["calibration_lines"] = _calibration(always)
-        partial = partial_fourier_axis(ever)
-        if partial is not None:
-            facts["partial_fourier"] = {"zyx"[partial[0]]: round(partial[1], 3)}
+        deep = ever if ever.ndim == 3 else ever[None]
+        partial = partial_fourier_shares(deep, is_3d=geometry.is_3d)
+        if partial:
+            facts["partial_fourier"] = partial
     return facts
 
 

@@ -11,10 +11,10 @@ from medrecon.geometry import ParallelBeam
 from medrecon.io.dicom import DerivedSeries, write_dicom_series
 from medrecon.io.nifti import write_nifti
 from medrecon.io.projections import write_projections
-from medrecon.io.read import read_image, read_study
+from medrecon.io.read import read_image, read_studies, read_study
 from medrecon.study import Identity
 from medrecon.volume import Unit
-from tests.io import test_dxchange, test_htc
+from tests.io import test_cfl, test_dxchange, test_fastmri, test_htc
 from tests.io.test_projections import FAN, ct_study
 from tests.io.volumes import random_volume
 
@@ -44,6 +44,22 @@ def test_images_are_recognised_whatever_their_name(tmp_path: Path):
         with pytest.warns(UserWarning, match="derived"):
             read, identity = read_image(path)
         assert identity.attributes["PatientID"] == "7"
+
+
+def test_measurements_of_mr_are_recognised_whatever_their_name(tmp_path: Path):
+    with pytest.warns(UserWarning, match="where the slices are"):
+        (study,) = read_studies(test_fastmri.write(tmp_path / "fast.dat"))
+    assert study.facts["format"] == "fastMRI"
+    np.save(tmp_path / "array.npy", np.ones((2, 4, 4), np.complex64) * (1 + np.eye(4)[2]))
+    (tmp_path / "array.npy").rename(tmp_path / "array.raw")
+    with pytest.warns(UserWarning):
+        (study,) = read_studies(tmp_path / "array.raw")
+    assert study.measurements.shape == (1, 2, 4, 4)
+    test_cfl.write(tmp_path / "scan", np.ones((4, 4, 1, 2)))
+    for name in ("scan.cfl", "scan.hdr"):
+        with pytest.warns(UserWarning):
+            (study,) = read_studies(tmp_path / name)
+        assert study.measurements.shape == (1, 2, 4, 4)
 
 
 def test_unknown_files_are_answered_with_what_is_supported(tmp_path: Path):
