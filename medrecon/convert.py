@@ -133,6 +133,8 @@ def _aside(target: Path) -> Iterator[Path]:
     try:
         folder.mkdir()
         yield folder / target.name
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(folder), str(target.parent))) from error
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         raise OutputError(f"{target} cannot be written: {reason}.") from error

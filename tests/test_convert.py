@@ -174,8 +174,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("medrecon.convert.os.replace", full)
-    with pytest.raises(OutputError, match="no space left"):
+    with pytest.raises(OutputError, match="disk is full") as caught:
         convert(tmp_path / "a.h5", tmp_path / "b.cfl")
+    assert str(caught.value).startswith(str(tmp_path / "b."))
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
 
 

@@ -52,12 +52,12 @@ def test_measurements_of_mr_are_recognised_whatever_their_name(tmp_path: Path):
     assert study.facts["format"] == "fastMRI"
     np.save(tmp_path / "array.npy", np.ones((2, 4, 4), np.complex64) * (1 + np.eye(4)[2]))
     (tmp_path / "array.npy").rename(tmp_path / "array.raw")
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="no geometry"):
         (study,) = read_studies(tmp_path / "array.raw")
     assert study.measurements.shape == (1, 2, 4, 4)
     test_cfl.write(tmp_path / "scan", np.ones((4, 4, 1, 2)))
     for name in ("scan.cfl", "scan.hdr"):
-        with pytest.warns(UserWarning):
+        with pytest.warns(UserWarning, match="assumed"):
             (study,) = read_studies(tmp_path / name)
         assert study.measurements.shape == (1, 2, 4, 4)
 
