@@ -17,7 +17,7 @@ from typing import Any
 
 import h5py
 
-from medrecon.errors import UnreadableError
+from medrecon.errors import MedreconError, UnreadableError
 from medrecon.io.hdf5 import list_members, open_hdf5, read_dataset
 from medrecon.io.mrd_acquisitions import Acquisitions
 from medrecon.io.mrd_header import (
@@ -73,7 +73,15 @@ def read_ismrmrd(path: Path) -> tuple[Study, ...]:
         header = parse_header(_xml(file, group, path), path)
         table = Acquisitions(read_dataset(file, f"{group}/data"), path)
         own = read_own(file, group)
-    scan = _scan(header, table, path)
+    try:
+        scan = _scan(header, table, path)
+    except MedreconError:
+        raise
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnreadableError(
+            f"{path}: the MRD file holds values of the wrong type ({what})."
+        ) from error
     studies = assemble(scan)
     return tuple(with_own(study, own, path) for study in studies)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -85,7 +86,8 @@ def parse_header(text: bytes | str, path: Path) -> Any:
     except expat.ExpatError as error:
         raise UnreadableError(f"{path}: the MRD header is not valid XML ({error}).") from error
     try:
-        header = xsd.CreateFromDocument(raw)
+        with warnings.catch_warnings(action="ignore"):  # of words that the standard does not know
+            header = xsd.CreateFromDocument(raw)
     except Exception as error:  # the parser's own errors share no base class
         where = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadableError(
@@ -129,9 +131,7 @@ def _encoding(encoding: Any, path: Path) -> Encoding:
             _center(limits.kspace_encoding_step_1 if limits is not None else None, matrix[1]),
         ),
         is_3d=matrix[0] > 1,
-        trajectory=_TRAJECTORIES.get(
-            encoding.trajectory.value if encoding.trajectory is not None else "cartesian", "other"
-        ),
+        trajectory=_TRAJECTORIES.get(_text(encoding.trajectory) or "cartesian", "other"),
         trapezoid=trapezoid_of(encoding),
         acceleration=(
             (1.0, 1.0)
@@ -179,7 +179,7 @@ def calibration_is_embedded(header: Any, index: int) -> bool:
     """Whether calibration lines are part of the same image (and not a scan of their own)."""
     parallel = header.encoding[index].parallelImaging
     mode = parallel.calibrationMode if parallel is not None else None
-    return mode is not None and mode.value == "embedded"
+    return _text(mode) == "embedded"
 
 
 def relative_noise_bandwidth(header: Any) -> float:

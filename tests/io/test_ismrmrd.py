@@ -484,6 +484,26 @@ def _set_xml(text: str) -> Any:
     return change
 
 
+def _in_xml(old: str, new: str) -> Any:
+    def change(file: Any) -> None:
+        text = file["dataset/xml"][0].decode()
+        assert old in text
+        _set_xml(text.replace(old, new))(file)
+
+    return change
+
+
+def _no_floats(file: Any) -> None:
+    table = file["dataset/data"][()]
+    names = [(name, table.dtype[name]) for name in ("head", "traj")]
+    strange = np.zeros(len(table), dtype=[*names, ("data", h5py.string_dtype())])
+    strange["head"] = table["head"]
+    strange["traj"] = table["traj"]
+    strange["data"] = "text"
+    del file["dataset/data"]
+    file["dataset/data"] = strange
+
+
 def _drop(name: str) -> Any:
     def change(file: Any) -> None:
         del file[name]
@@ -514,6 +534,8 @@ DAMAGE = {
     "no encoding": (_set_xml(NO_ENCODING), "no encoding"),
     "entities": (_set_xml(BOMB), "entities"),
     "a link to another file": (_external, "link"),
+    "a matrix of letters": (_in_xml("<x>20</x>", "<x>abc</x>"), "wrong type .*'abc'"),
+    "samples that are text": (_no_floats, "wrong type"),
 }
 
 
@@ -526,6 +548,18 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path, case: str) ->
     with pytest.raises(UnreadableError, match=message) as caught:
         read_one(path)
     assert "\n" not in str(caught.value)
+
+
+def test_words_that_the_standard_does_not_know_do_no_harm(tmp_path: Path) -> None:
+    path = Scan(images(slices=1)).write(tmp_path / "scan.h5")
+    plain = read_one(path)
+    with h5py.File(path, "a") as file:
+        _in_xml(
+            "<experimentalConditions>",
+            "<subjectInformation><patientGender>?</patientGender></subjectInformation>"
+            "<experimentalConditions>",
+        )(file)
+    assert torch.equal(read_one(path).measurements, plain.measurements)
 
 
 def test_a_group_of_another_name_is_found(tmp_path: Path) -> None:
