@@ -14,7 +14,7 @@ from torch import Tensor
 from medrecon.errors import InconsistentError
 from medrecon.geometry import Cartesian
 from medrecon.geometry.kspace import image_to_kspace
-from medrecon.grid import Grid
+from medrecon.grid import Grid, Triple
 from medrecon.study import Identity, Study
 from medrecon.volume import Volume
 
@@ -93,7 +93,7 @@ def simulate_mr(
     )
 
 
-def coil_sensitivities(grid: Grid, coils: int) -> Tensor:
+def coil_sensitivities(grid: Grid, coils: int, center: Triple | None = None) -> Tensor:
     """Sensitivities of small loops on a ring around the grid, of unit root sum of squares.
 
     A loop of radius R with the unit moment ``m`` receives ``B_x - i B_y`` of the field
@@ -108,6 +108,8 @@ def coil_sensitivities(grid: Grid, coils: int) -> Tensor:
         Where the sensitivities are wanted.
     coils
         Number of loops.
+    center
+        Middle of the ring, LPS mm; ``None``: that of the grid.
 
     Returns
     -------
@@ -124,7 +126,8 @@ def coil_sensitivities(grid: Grid, coils: int) -> Tensor:
     )
     affine = torch.from_numpy(grid.affine)
     offsets = torch.stack(index, dim=-1) @ affine[:3, :3].T + affine[:3, 3]
-    position = offsets - torch.tensor(grid.center, dtype=torch.float64)
+    middle = grid.center if center is None else center
+    position = offsets - torch.tensor(middle, dtype=torch.float64)
     half = [n * d / 2 for n, d in zip(grid.shape, grid.spacing, strict=True)]
     radius = max(half)
     maps = torch.stack([_loop(position, c, coils, radius, half[0]) for c in range(coils)])

@@ -105,7 +105,7 @@ def simulate_trajectory(
     phase = ObjectPhase.drawn(generator)
     fine = _finer_grid(magnitude.grid, axes)
     signal = _finer(image, axes) * torch.exp(1j * phase(_finer_places(magnitude.grid, axes)))
-    maps = coil_sensitivities(fine, coils)
+    maps = coil_sensitivities(fine, coils, magnitude.grid.center)
     clean = torch.stack([_measured(signal, one, geometry) for one in maps], geometry.coil_axis)
     clean *= FINER ** (-len(axes) / 2)  # orthonormal over the fine voxels to that over the coarse
     deviation = noise_std * float(np.quantile(image.numpy(), 0.99))

@@ -81,11 +81,10 @@ class NonCartesianScan(Receiver):
     @model_validator(mode="after")
     def _pattern_has_its_number(self) -> Self:
         wanted = {"spiral": "interleaves", "as_measured": None}.get(self.pattern, "spokes")
-        for key in ("spokes", "interleaves"):
-            given = getattr(self, key) is not None
-            if key == wanted and not given:
-                raise ValueError(f"{key}: {self.pattern} needs their number")
-            if key != wanted and given:
+        if wanted is not None and getattr(self, wanted) is None:
+            raise ValueError(f"{wanted}: {self.pattern} needs their number")
+        for key in {"spokes", "interleaves"} - {wanted}:
+            if getattr(self, key) is not None:
                 raise ValueError(f"{key}: is not for {self.pattern}, leave it out")
         if self.golden and self.pattern not in ("radial", "stack_of_stars"):
             raise ValueError(f"golden: is not for {self.pattern}, leave it out")
