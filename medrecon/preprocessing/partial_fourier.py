@@ -131,9 +131,12 @@ def zero_fill(kspace: Tensor, mask: Mask, axes: Sequence[int], *, transition: in
 def homodyne(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> Tensor:
     """Fill one missing side by homodyne detection.
 
-    The measured side counts twice with a linear ramp through the centre, so that a sample and its
-    mirror add up to 2; the real part after the phase of the symmetric middle is taken off is the
-    image. Where several axes are partial, the one with the smallest share is filled.
+    The measured side counts twice and the missing one not at all, with a smooth step between that
+    leaves the inner half of the symmetric middle as it is; a sample and its mirror add up to 2. The
+    real part after the phase of the middle is taken off is the image. Where several axes are
+    partial, the one with the smallest share is filled. A linear ramp through the centre would shade
+    images whose phase is steep: where it moves the centre of k-space, signal would count more or
+    less than once.
 
     Parameters
     ----------
@@ -163,7 +166,8 @@ def homodyne(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> Tensor:
     _require_whole_lines(known, bands[:1], axes)
     band = bands[0]
     distance = band.distance(kspace.shape[band.axis])
-    ramp = (1 + distance / (band.near + 1)).clamp(0, 2)
+    step = _step(distance.abs() / (band.near + 1))
+    ramp = 1 + distance.sign() * step
     if len(ramp) % 2 == 0:
         ramp[0] = ramp[0].clamp(max=1)  # its own mirror: the period of the transform is even
 
@@ -284,12 +288,16 @@ def _along(values: Tensor, axis: int, like: Tensor) -> Tensor:
     return values.to(like.device, like.real.dtype).reshape(-1, *[1] * (-axis - 1))
 
 
+def _step(distance: Tensor) -> Tensor:
+    """Rise from 0 at half of the symmetric middle (0.5) to 1 at its edge (1), a Hann flank."""
+    return torch.sin(0.5 * torch.pi * (2 * distance - 1).clamp(0, 1)) ** 2
+
+
 def _phase(measured: Tensor, bands: Sequence[_Band], axes: tuple[int, ...]) -> Tensor:
-    """Give ``exp(i phase)`` of the image whose k-space is the symmetric middle, Hann tapered."""
+    """Give ``exp(i phase)`` of the image whose k-space is the symmetric middle, tapered."""
     for band in bands:
-        distance = band.distance(measured.shape[band.axis]).abs()
-        taper = torch.cos(0.5 * torch.pi * (distance / (band.near + 1)).clamp(max=1)) ** 2
-        measured = measured * _along(taper, band.axis, measured)
+        distance = band.distance(measured.shape[band.axis]).abs() / (band.near + 1)
+        measured = measured * _along(1 - _step(distance), band.axis, measured)
     image = kspace_to_image(measured, axes)
     size = image.abs()
     return torch.where(size > 0, image / size.clamp_min(torch.finfo(size.dtype).tiny), 1)

@@ -43,22 +43,20 @@ class NavigatorSets:
 
     def __init__(self, sets: Sequence[NavigatorSet], timed: bool) -> None:
         self._timed = timed
-        self._by_slice: dict[int, list[NavigatorSet]] = defaultdict(list)
+        self._sets: dict[tuple[int, ...], list[NavigatorSet]] = defaultdict(list)
         for one in sets:
-            self._by_slice[one.echoes[0].slice].append(one)
+            self._sets[_kind(one.echoes[0])].append(one)
+        self._times = {kind: [one.time for one in some] for kind, some in self._sets.items()}
 
     def of(self, readout: Readout) -> NavigatorSet | None:
         """Give the navigators of a readout; ``None`` where its slice has none."""
-        sets = [
-            one
-            for one in self._by_slice.get(readout.slice, [])
-            if one.echoes[0].data.shape == readout.data.shape
-        ]
+        kind = _kind(readout)
+        sets = self._sets.get(kind)
         if not sets:
             return None
         if self._timed:
-            times = [one.time for one in sets]
-            return sets[max(0, bisect_right(times, readout.time + _EPSILON) - 1)]
+            before = bisect_right(self._times[kind], readout.time + _EPSILON)
+            return sets[max(0, before - 1)]
         return max(sets, key=lambda one: _likeness(one.echoes[0], readout))
 
 
@@ -100,8 +98,12 @@ def _by_time(scan: RawScan) -> list[list[Readout]]:
 def _by_counters(navigators: Sequence[Readout]) -> list[list[Readout]]:
     groups: dict[tuple[int, ...], list[Readout]] = defaultdict(list)
     for echo in navigators:
-        groups[(echo.slice, *echo.data.shape, *_counters(echo))].append(echo)
+        groups[(*_kind(echo), *_counters(echo))].append(echo)
     return list(groups.values())
+
+
+def _kind(readout: Readout) -> tuple[int, ...]:
+    return readout.slice, *readout.data.shape
 
 
 def _counters(readout: Readout) -> tuple[int, ...]:
