@@ -102,6 +102,17 @@ def test_every_echo_repetition_set_and_phase_is_an_image_and_averages_are_averag
     assert [s.identity.attributes["EchoTime"] for s in studies] == ["3.0", "3.0", "6.0", "6.0"]
 
 
+def test_bipolar_echoes_are_turned(tmp_path: Path) -> None:
+    k = kspace()
+    backward = image_lines(k[..., ::-1], ("REFLECT",), Eco=1)
+    studies = read_twix(
+        write_twix(tmp_path / "scan.dat", measurement_bytes(image_lines(k) + backward))
+    )
+    assert [study.label for study in studies] == ["contrast-1", "contrast-2"]
+    for study in studies:
+        assert torch.allclose(study.measurements[0], cropped(k), atol=1e-6)
+
+
 def test_counters_flags_and_times_are_kept(tmp_path: Path) -> None:
     line = Line(
         kspace()[:, 0],
