@@ -170,9 +170,12 @@ class _Estimates:
         }
         if self._found:
             errors = [correction.error for correction in self._found]
-            facts["constant_rad"] = median(float(np.mean(e.constant)) for e in errors)
-            facts["shift_samples"] = median(float(np.mean(e.shift)) for e in errors)
-            facts["delay_us"] = median(correction.late for correction in self._found)
+            middle = {
+                "constant_rad": median(float(np.mean(e.constant)) for e in errors),
+                "shift_samples": median(float(np.mean(e.shift)) for e in errors),
+                "delay_us": median(correction.late for correction in self._found),
+            }
+            facts |= {name: round(value, 4) for name, value in middle.items()}
         return facts
 
     def _from_navigators(self, navigators: NavigatorSet) -> _Correction:

@@ -207,6 +207,21 @@ def test_a_reference_scan_is_corrected_by_the_navigators_before_it() -> None:
     assert ghost(image_of(list(after.readouts)), truth) < 5e-3
 
 
+def test_undersampled_trains_are_corrected_by_navigators_alone() -> None:
+    scanner = Scanner(late=1.2, constant=0.8)
+    lines = along_y(coil_images(1))
+    navigators, _ = scanner.shot(coil_images(1))
+    readouts = [scanner.echo(lines[y], y % 4 == 2, line=y) for y in range(0, H, 2)]
+    after = corrected(scanner.scan(navigators, readouts))
+    assert after.facts["epi"]["phase_correction"] == ["navigators"]
+    scanner.late = scanner.constant = 0.0
+    ideal = [scanner.echo(lines[y], False, line=y) for y in range(0, H, 2)]
+    exact = corrected(scanner.scan([], ideal)).readouts
+    expected = np.stack([r.data for r in exact]) * np.exp(0.4j)
+    found = np.stack([r.data for r in after.readouts])
+    assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("ramps", [True, False])
 def test_without_navigators_the_image_tells_and_a_warning_says_so(ramps: bool) -> None:
     scanner = Scanner(late=1.0, constant=0.5, ramps=ramps)
