@@ -46,10 +46,10 @@ def sense_operator(
     operator = _even_field(geometry, maps)
     if field_map is None:
         return operator
-    if isinstance(geometry, Cartesian) or geometry.times is None:
+    if geometry.times is None:
         raise InconsistentError(
             "A field map corrects nothing without the times of the samples, which this geometry "
-            "does not hold: give a trajectory with times, or leave the field map out."
+            "does not hold: give a geometry with times, or leave the field map out."
         )
     seen = maps.abs().sum(dim=geometry.coil_axis + maps.ndim - 4) > 0
     support = seen.any(dim=0) if maps.ndim == 5 else seen

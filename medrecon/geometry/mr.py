@@ -24,15 +24,20 @@ class Cartesian:
         ``(z, y, x)`` for 3D encoding or for a pattern of its own in every slice.
     encoded
         How many axes are encoded by Fourier: 2 or 3; 0: as many as the mask has.
+    times
+        Time of every sample of a readout (along x) after the excitation's centre, s, ``(x,)``;
+        ``None`` where not known. Needed for off-resonance only.
 
     Raises
     ------
     InconsistentError
-        If the mask is not boolean, has other axes, or is empty (in one slice).
+        If the mask is not boolean, has other axes, or is empty (in one slice), or the times do
+        not fit it.
     """
 
     mask: NDArray[np.bool_]
     encoded: int = 0
+    times: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.mask.ndim not in (2, 3) or self.mask.dtype != np.bool_:
@@ -51,6 +56,11 @@ class Cartesian:
         if self.is_per_slice and not self.mask.any(axis=(1, 2)).all():
             empty = int(np.flatnonzero(~self.mask.any(axis=(1, 2)))[0])
             raise InconsistentError(f"The mask of slice {empty} is empty: nothing was measured.")
+        if self.times is not None and self.times.shape != self.mask.shape[-1:]:
+            raise InconsistentError(
+                f"Readouts of {self.mask.shape[-1]} samples need as many times, got "
+                f"{self.times.shape}."
+            )
 
     @property
     def is_3d(self) -> bool:

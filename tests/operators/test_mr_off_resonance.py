@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
-from medrecon.geometry import NonCartesian
+from medrecon.geometry import Cartesian, NonCartesian
 from medrecon.operators.base import LinearOperator
 from medrecon.operators.cartesian import CartesianSense
 from medrecon.operators.off_resonance import OffResonance, OffResonanceNormal
@@ -165,6 +165,17 @@ def test_a_voxel_above_resonance_turns_clockwise() -> None:
     x = torch.zeros(1, 2, 2, dtype=torch.complex128)
     x[0, 1, 1] = 2
     assert torch.allclose(A(x), torch.tensor([1, -1j], dtype=A(x).dtype), atol=1e-10)
+
+
+def test_cartesian_readouts_take_time_too() -> None:
+    geometry = Cartesian(mask=np.ones((7, 6), dtype=bool), times=TIMES)
+    maps = random(Space((3, 2, 7, 6), complex=True))
+    A = sense_operator(geometry, maps, field_map=field(3, 7, 6))
+    assert isinstance(A, OffResonance)
+    x = random(A.domain)
+    assert distance(A(x).flatten(), matrix(A) @ x.flatten()) < 2e-5
+    with pytest.raises(InconsistentError, match="as many times"):
+        Cartesian(mask=np.ones((7, 5), dtype=bool), times=TIMES)
 
 
 def test_only_where_coils_see_the_field_has_to_be_right() -> None:
