@@ -56,7 +56,12 @@ WEIGHTS: dict[str, tuple[float, ...]] = {
     "tv": (10.0, 30.0, 100.0),
 }
 ITERATIONS = {"cg_sense": 40, "wavelet": 60, "tv": 60}
-SAMPLER: dict[str, Any] = {"trust": 8.0, "sigma_start": 0.2, "steps": 20}
+SAMPLER: dict[str, Any] = {
+    "trust": 8.0,
+    "sigma_start": 0.2,
+    "sigma_end": 0.004,
+    "steps": 20,
+}
 TV_Z = 100.0
 GRID = {
     "trust": (4.0, 8.0, 16.0),
@@ -133,7 +138,7 @@ def protocol(
         settings = dict(sampler)
         tv_z = settings.pop("tv_z", TV_Z)
         tree["prior"] = {"name": "mr_brain"}
-        tree["sampler"] = {"sigma_end": 0.01, "start": "wavelet", **SAMPLER, **settings}
+        tree["sampler"] = {"start": "wavelet", **SAMPLER, **settings}
         if tv_z:
             tree["sampler"]["tv_z"] = {"weight": tv_z}
     return Protocol.model_validate(tree)

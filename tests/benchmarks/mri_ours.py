@@ -11,6 +11,8 @@ from medrecon.arrays import Space
 from medrecon.calibration.coils import estimate_maps
 from medrecon.geometry import Cartesian, NonCartesian
 from medrecon.operators.cartesian import CartesianSense
+from medrecon.operators.noncartesian import NonCartesianSense
+from medrecon.operators.nufft import NUFFT
 from medrecon.solvers.cg import conjugate_gradients
 from tests.benchmarks.mri_peers import ITERATIONS
 from tests.benchmarks.mri_timing import Array, Arrays, Contestants, Steps, take_part
@@ -19,8 +21,6 @@ NAME = "medrecon"
 
 
 def nufft(arrays: Arrays) -> Steps:
-    from medrecon.operators.nufft import NUFFT
-
     x, y = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["kspace"])
     A = NUFFT(Space(tuple(x.shape), complex=True), arrays["trajectory"])
     A.adjoint(A(x))  # plans
@@ -29,8 +29,6 @@ def nufft(arrays: Arrays) -> Steps:
 
 def toeplitz(arrays: Arrays) -> Steps:
     """Of the whole SENSE operator: coils in, gram, coils out, on one image."""
-    from medrecon.operators.noncartesian import NonCartesianSense
-
     x = torch.from_numpy(arrays["image"])[None]
     maps = torch.from_numpy(arrays["maps"])[None]
     A = NonCartesianSense(maps, NonCartesian(trajectory=arrays["trajectory"]))
