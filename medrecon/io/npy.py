@@ -26,7 +26,7 @@ def load_npy(path: Path) -> NDArray[Any]:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, EOFError, SyntaxError, OverflowError) as error:
+    except Exception as error:  # a damaged header fails as Python's own parser and tokenizer do
         raise UnreadableError(
             f"{path} is no NumPy array, is truncated, or holds pickled objects, which are never "
             "loaded."

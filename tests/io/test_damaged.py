@@ -5,12 +5,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medrecon.errors import MedreconError
 from medrecon.io.nifti import write_nifti
-from medrecon.io.read import read_image, read_study
-from tests.io import test_dicom, test_htc
+from medrecon.io.read import read_image, read_studies, read_study
+from tests.io import test_cfl, test_dicom, test_htc
 from tests.io.volumes import random_volume
 
 # HDF5 is left out: its C library can hang on a damaged heap, which no caller can catch.
@@ -26,11 +27,36 @@ def dicom(path: Path) -> Path:
     return file
 
 
+def array(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    np.save(path, (rng.standard_normal((2, 3, 3, 2)) @ [1, 1j]).astype(np.complex64))
+    return path
+
+
+def described(path: Path) -> Path:
+    array(path.with_suffix(".npy"))
+    path.write_text("spacing_mm: [3, 1, 1]\norigin_mm: [0, 0, 0]\nnoise_std: 0.5\n")
+    return path
+
+
+def bart(path: Path) -> Path:
+    test_cfl.write(path.with_suffix(""), test_cfl.noise(3, 3, 1, 2))
+    return path
+
+
+def beside(path: Path) -> object:
+    return read_studies(path.with_suffix(".npy"))
+
+
 FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "v.nii": (nifti, read_image),
     "v.nii.gz": (nifti, read_image),
     "c.dcm": (dicom, read_image),
     "h.mat": (test_htc.write, read_study),
+    "k.npy": (array, read_studies),
+    "k.yaml": (described, beside),
+    "k.hdr": (bart, read_studies),
+    "k.cfl": (bart, read_studies),
 }
 
 

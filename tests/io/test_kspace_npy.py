@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.geometry import Cartesian, NonCartesian
 from medrecon.geometry.trajectory import to_library
 from medrecon.io.kspace_npy import read_kspace_npy
+from medrecon.io.sidecar import Sidecar
 from medrecon.study import Study
+from medrecon.yaml_loader import load_yaml
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "raw" / "mri"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"measured raw data not at {DATA}")
@@ -251,3 +254,11 @@ def test_the_tutorial_brain_is_read() -> None:
     assert isinstance(study.geometry, Cartesian)
     assert study.geometry.mask.mean() == pytest.approx(0.124, abs=0.001)
     assert study.geometry.mask[103:127, 78:102].all()
+
+
+def test_the_texts_in_the_documentation_are_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "file-formats.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(axes:.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for text in blocks:
+        Sidecar.model_validate(load_yaml(text.encode(), "the page").value)
