@@ -108,8 +108,8 @@ class Acquisitions:
 
         noise = take(self._has(ismrmrd.ACQ_IS_NOISE_MEASUREMENT))
         left_out = {name: len(take(self._has(*flags))) for name, flags in _LEFT_OUT.items()}
-        navigators = take(self._has(ismrmrd.ACQ_IS_PHASECORR_DATA))
         self._check_encodings(np.flatnonzero(free), len(embedded))
+        navigators = take(self._has(ismrmrd.ACQ_IS_PHASECORR_DATA))
         calibration = self._has(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION)
         calibration &= ~self._has(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
         references = np.minimum(self._head["encoding_space_ref"], len(embedded) - 1)

@@ -120,6 +120,7 @@ def _encoding(encoding: Any, path: Path) -> Encoding:
     recon = encoding.reconSpace
     recon_size = recon.matrixSize if recon is not None else None
     recon_fov = recon.fieldOfView_mm if recon is not None else None
+    wanted = _matrix(recon_size) if recon_size is not None else (0, 0, 0)
     parallel = encoding.parallelImaging
     factor = parallel.accelerationFactor if parallel is not None else None
     return Encoding(
@@ -141,7 +142,7 @@ def _encoding(encoding: Any, path: Path) -> Encoding:
                 float(max(1, factor.kspace_encoding_step_1 or 1)),
             )
         ),
-        recon_matrix=_matrix(recon_size) if recon_size is not None else None,
+        recon_matrix=wanted if min(wanted) > 0 else None,  # some converters leave it empty
         recon_fov=_lengths(recon_fov) if recon_fov is not None else None,
     )
 

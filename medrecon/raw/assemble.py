@@ -16,6 +16,7 @@ from medrecon.raw.epi import corrected
 from medrecon.raw.fill import check_alike, encoded_bytes
 from medrecon.raw.images import Image, images_of
 from medrecon.raw.noncartesian import noncartesian_study
+from medrecon.raw.place import check_places
 from medrecon.raw.scan import MAX_BYTES, RawScan
 from medrecon.study import Study
 
@@ -51,9 +52,10 @@ def assemble(scan: RawScan) -> tuple[Study, ...]:
     for number in sorted({readout.encoding for readout in scan.readouts}):
         if number < len(scan.encodings):
             check_encoding(scan.encodings[number], scan.path)
+    check_places((*scan.readouts, *scan.calibration), scan.path)
     for image in images_of(scan):  # before anything is computed with them
         check_alike(image.readouts, scan.path)
-    scan = corrected(scan)
+    scan = _straightened(scan)
     images = images_of(scan)
     _check_memory(scan, images)
     studies = []
@@ -62,6 +64,16 @@ def assemble(scan: RawScan) -> tuple[Study, ...]:
         if study is not None:
             studies.append(study)
     return tuple(studies)
+
+
+def _straightened(scan: RawScan) -> RawScan:
+    """Correct echo trains; errors name the file."""
+    try:
+        return corrected(scan)
+    except InconsistentError as error:
+        if str(scan.path) in str(error):
+            raise
+        raise InconsistentError(f"{scan.path}: {error}") from error
 
 
 def _whole(scan: RawScan, image: Image) -> Study | None:

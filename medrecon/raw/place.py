@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medrecon.errors import InconsistentError
 from medrecon.grid import Grid, Triple
 from medrecon.raw.images import Image
 from medrecon.raw.scan import Readout
@@ -53,6 +54,22 @@ def grid_of(
         [poses[s] for s in slices], (shape[1], shape[2]), (voxel[1], voxel[2]), voxel[0], path
     )
     return grid, [slices[i] for i in order]
+
+
+def check_places(readouts: Sequence[Readout], path: Path) -> None:
+    """Refuse readouts whose place is not given in finite numbers.
+
+    Raises
+    ------
+    InconsistentError
+        Names the first one.
+    """
+    for number, readout in enumerate(readouts):
+        if not np.isfinite([readout.pose.position, *readout.pose.directions]).all():
+            raise InconsistentError(
+                f"{path}: position or direction of readout {number} (slice {readout.slice}) is NaN "
+                "or infinite."
+            )
 
 
 def _poses(readouts: Sequence[Readout], path: Path) -> dict[int, SlicePose]:
