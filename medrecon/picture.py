@@ -8,7 +8,7 @@ from medrecon.errors import UsageError
 from medrecon.geometry import CTGeometry, MRGeometry
 from medrecon.grid import Grid
 from medrecon.io.outputs import whole_file
-from medrecon.protocol import CartesianScan, Protocol
+from medrecon.protocol import MRScan, Protocol
 from medrecon.scanner import grid_of, scanner
 from medrecon.study import Study
 from medrecon.volume import Volume
@@ -40,7 +40,7 @@ def draw_protocol(protocol: Protocol, path: Path) -> None:
     OutputError
         If the picture cannot be written.
     """
-    if isinstance(protocol.acquisition, CartesianScan):
+    if isinstance(protocol.acquisition, MRScan):
         raise UsageError("--plot draws the geometry of CT protocols; this one is for MR.")
     _draw(scanner(protocol.acquisition), grid_of(protocol), path)
 

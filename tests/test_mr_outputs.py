@@ -1,6 +1,8 @@
 """Magnitude, phase and complex images, and files with several images, from end to end."""
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import nibabel as nib
@@ -12,12 +14,14 @@ import torch
 from medrecon import cli
 from medrecon.errors import InconsistentError
 from medrecon.grid import Grid
+from medrecon.io.dicom import DerivedSeries, write_dicom_series
 from medrecon.io.ismrmrd import write_ismrmrd
 from medrecon.io.nifti import read_nifti, write_complex_nifti, write_nifti
 from medrecon.io.read import read_image, read_studies
 from medrecon.measurements import choose
 from medrecon.protocol_files import load_protocol
 from medrecon.simulate import simulate
+from medrecon.study import Identity
 from medrecon.volume import Unit, Volume
 
 GRID = Grid.centred((2, 40, 36), (5.0, 4.0, 4.0), (10.0, -20.0, 30.0))
@@ -146,6 +150,36 @@ def test_a_phase_series_holds_radians_for_every_reader(run, scan, tmp_path):
     with pytest.warns(UserWarning, match="derived"):
         again = read_image(out / "dicom_phase")[0]
     assert float((again.data - torch.from_numpy(phase.copy())).abs().max()) < 1e-4
+
+
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
+def test_dcm2niix_reads_the_phase_in_radians(tmp_path):
+    phase = torch.linspace(-3.1, 3.1, 2 * 40 * 36).reshape(GRID.shape)
+    volume = Volume(phase, GRID, Unit.RADIAN)
+    series = DerivedSeries(modality="MR", description="phase", uses_prior=False)
+    write_dicom_series(volume, tmp_path / "d", series=series, identity=Identity())
+    (tmp_path / "o").mkdir()
+    command = ["dcm2niix", "-o", str(tmp_path / "o"), "-f", "x", "-b", "n", str(tmp_path / "d")]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    image = nib.load(next((tmp_path / "o").glob("*.nii")))
+    write_nifti(volume, tmp_path / "ours.nii")
+    ours = nib.load(tmp_path / "ours.nii")
+    # the converter turns rows round: look at world positions
+    index = np.indices(ours.shape).reshape(3, -1)
+    world = ours.affine @ np.vstack([index, np.ones(index.shape[1])])
+    found = np.rint((np.linalg.inv(image.affine) @ world)[:3]).astype(int)
+    there = np.asarray(image.dataobj)[tuple(found)]
+    np.testing.assert_allclose(there, np.asarray(ours.dataobj)[tuple(index)], atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+def test_a_phase_series_is_to_the_letter_of_dicom(tmp_path):
+    volume = Volume(torch.zeros(GRID.shape), GRID, Unit.RADIAN)
+    series = DerivedSeries(modality="MR", description="phase", uses_prior=False)
+    path = write_dicom_series(volume, tmp_path / "d", series=series, identity=Identity())[0]
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, timeout=60)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    assert not errors, errors
 
 
 def test_a_ct_protocol_cannot_ask_for_a_phase():
