@@ -58,7 +58,8 @@ def estimate_maps(
 
     Slice-wise data are calibrated slice by slice. 3D data are first transformed along their best
     sampled axis and then calibrated plane by plane; besides the k-space and the maps, memory holds
-    a few copies of the calibration lines and 32 MB at a time of what ESPIRiT solves. Data along a
+    a few copies of the calibration lines, 12 bytes per voxel and set for the crop, and at most
+    about 100 MB of what ESPIRiT solves at a time. Data along a
     trajectory are brought to the Cartesian grid in the middle of k-space first.
 
     The maps have unit root-sum-of-squares wherever they are kept, and the phase in which one fixed

@@ -26,12 +26,13 @@ def check_maps(maps: Tensor, shape: tuple[int, ...]) -> Tensor:
     Raises
     ------
     InconsistentError
-        If they are not complex, have another shape, are not finite, or zero in a whole slice.
+        If they are not complex, have another shape, are not finite, or zero everywhere.
     """
     if not maps.is_complex() or maps.ndim not in (4, 5) or tuple(maps.shape[-4:]) != shape:
         raise InconsistentError(
             f"The coil maps have shape {tuple(maps.shape)} ({maps.dtype}), the data need complex "
-            f"maps of shape {shape}, with the map sets in front where there are several."
+            f"(z, coils, y, x), in 3D (coils, z, y, x), = {shape}, with the map sets in front "
+            "where there are several."
         )
     power = maps.abs().square()
     if not bool(torch.isfinite(power).all()):

@@ -61,7 +61,7 @@ def estimate_noise(kspace: Tensor, mask: NDArray[np.bool_]) -> float:
         kspace = kspace.transpose(0, 1)
     estimates = [_deviation(kspace[..., torch.from_numpy(_periphery(mask))])]
     for axis in range(-mask.ndim, 0):
-        lines = mask.take(0, axis=axis)
+        lines = np.asarray(mask.take(0, axis=axis))
         fully_sampled = bool((mask == np.expand_dims(lines, axis)).all())
         if fully_sampled and mask.shape[axis] >= _BANDS:
             positions = kspace_to_image(kspace, (axis,)).movedim(axis, 0)
@@ -111,7 +111,7 @@ def noise_level(kspace: Tensor, geometry: MRGeometry) -> float:
                 f"k-space of shape {tuple(kspace.shape)} does not fit a trajectory of "
                 f"{tuple(radius.shape)} samples."
             )
-        outer = radius >= radius.flatten().quantile(1 - _SHARE)
+        outer = radius >= float(np.quantile(radius.numpy(), 1 - _SHARE))
         data = kspace.movedim(geometry.coil_axis, 0)
         if geometry.partitions is not None:
             data = data[:, torch.from_numpy(geometry.partitions)]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medrecon.calibration import given
 from medrecon.calibration.coils import estimate_maps
 from medrecon.calibration.region import calibration_region
 from medrecon.errors import InconsistentError
@@ -92,7 +93,7 @@ def image_shape(study: Study) -> tuple[int, int, int]:
 
 
 def check_maps(maps: Tensor, study: Study, geometry: MRGeometry) -> None:
-    """Check that given maps have the study's coils and voxels.
+    """Check that given maps have the study's coils and voxels, and values that can be.
 
     Raises
     ------
@@ -101,12 +102,7 @@ def check_maps(maps: Tensor, study: Study, geometry: MRGeometry) -> None:
     """
     shape = list(image_shape(study))
     shape.insert(geometry.coil_axis, study.measurements.shape[geometry.coil_axis])
-    if not maps.is_complex() or maps.ndim not in (4, 5) or list(maps.shape[-4:]) != shape:
-        order = "(coils, z, y, x)" if geometry.is_3d else "(z, coils, y, x)"
-        raise InconsistentError(
-            f"The coil maps have shape {tuple(maps.shape)} ({maps.dtype}), the data need complex "
-            f"{order} = {tuple(shape)}, with the map sets in front where there are several."
-        )
+    given.check_maps(maps, tuple(shape))
 
 
 @dataclass(frozen=True, eq=False)
