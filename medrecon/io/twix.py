@@ -8,7 +8,6 @@ where the directions say; left and right follow from the rotation being proper.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,11 @@ from numpy.typing import NDArray
 
 from medrecon.errors import InconsistentError, MedreconError, UnreadableError
 from medrecon.io import twix_protocol as protocol
+from medrecon.io.twix_encoding import (
+    encoding_of,
+    reference_encoding,
+    refuse_what_cannot_be_reconstructed,
+)
 from medrecon.io.twix_file import Measurement, read_measurements
 from medrecon.raw.assemble import assemble
 from medrecon.raw.offcentre import modulated
@@ -28,8 +32,6 @@ from medrecon.raw.scan import Encoding, NoiseScan, RawScan, Readout
 from medrecon.raw.slices import SlicePose
 from medrecon.study import Study
 
-_CARTESIAN = 1
-_TRAJECTORIES = {2: "radial", 4: "spiral", 8: "blade"}
 _TICK = 2.5e-3  # s, of the clock in readout headers
 _NOISE_US = 7680.0  # duration of a noise readout within a measurement: 130 Hz per sample
 
@@ -92,7 +94,7 @@ def read_twix_scan(path: Path) -> RawScan:
         return _scan(measurements, kinds, path)
     except MedreconError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UnreadableError(
             f"{path}: the twix protocol lacks what a reconstruction needs ({error})."
         ) from error
@@ -110,16 +112,16 @@ def _kinds(measurement: Measurement) -> NDArray[np.object_]:
 def _scan(measurements: Sequence[Measurement], kinds: NDArray[np.object_], path: Path) -> RawScan:
     measurement = measurements[-1]
     header = measurement.header
-    _refuse_what_cannot_be_reconstructed(header, path)
+    refuse_what_cannot_be_reconstructed(header, path)
     at = {kind: np.flatnonzero(kinds == kind) for kind in set(kinds.tolist())}
     none = np.zeros(0, dtype=np.intp)
-    encoding = _encoding(measurement, at["image"], path)
+    encoding = encoding_of(measurement, at["image"], path)
     readouts = [_readout(measurement, i, encoding) for i in at["image"]]
     encodings: tuple[Encoding, ...] = (encoding,)
     calibration: list[Readout] = []
     if "calibration" in at:
         samples = readouts[0].data.shape[1]
-        own = _reference_encoding(measurement, at["calibration"], encoding, samples)
+        own = reference_encoding(measurement, at["calibration"], encoding, samples)
         encodings = encodings if own is None else (encoding, own)
         calibration = _calibration(measurement, at["calibration"], encoding, own)
     ignored = {kind: len(found) for kind, found in at.items() if kind in _IGNORED}
@@ -133,70 +135,6 @@ def _scan(measurements: Sequence[Measurement], kinds: NDArray[np.object_], path:
         noise=_noise(measurements),
         identity=protocol.identity(header),
         facts=MappingProxyType({**protocol.facts(header), "measurements": len(measurements)}),
-    )
-
-
-def _refuse_what_cannot_be_reconstructed(header: protocol.Header, path: Path) -> None:
-    kind = protocol.flag(header["MeasYaps"]["sKSpace"].get("ucTrajectory", _CARTESIAN))
-    if kind != _CARTESIAN:
-        name = _TRAJECTORIES.get(kind, f"of the unknown kind {kind}")
-        raise InconsistentError(
-            f"{path}: the trajectory is {name}, and twix files do not hold its positions; convert "
-            "the scan to ISMRMRD with its trajectory."
-        )
-    bands = protocol.multiband(header)
-    if bands > 1:
-        raise InconsistentError(
-            f"{path}: {bands} slices were excited together (multi-band); their separation is not "
-            "done here, so separate them first."
-        )
-
-
-def _encoding(measurement: Measurement, imaging: NDArray[np.intp], path: Path) -> Encoding:
-    header, table = measurement.header, measurement.table[imaging]
-    k = header["MeasYaps"]["sKSpace"]
-    field = header["MeasYaps"]["sSliceArray"]["asSlice"][0]
-    cut = table["CutOff"]
-    samples = int((table["SamplesInScan"] - cut["Pre"] - cut["Post"]).max())
-    lines, partitions = (1 + int(table["Counter"][name].max()) for name in ("Lin", "Par"))
-    is_3d = partitions > 1
-    factor = protocol.oversampling(header)
-    base = int(k["lBaseResolution"])
-    width = round(base * factor)
-    height = int(protocol.number(header["Meas"].get("iPEFTLength"), k["lPhaseEncodingLines"]))
-    depth = int(k.get("lPartitions", 1)) if is_3d else 1
-    trapezoid = protocol.trapezoid(header, int(table["SamplesInScan"][0]), int(cut["Pre"][0]))
-    described = (samples <= width or trapezoid is not None) and lines <= height
-    described = described and partitions <= depth
-    if not described:
-        warnings.warn(
-            f"{path}: the header announces {height} lines of {width} samples, the file holds "
-            f"{lines} lines of {samples}; the sizes are taken from the data and the field of view "
-            "from the header, so check the voxel size.",
-            stacklevel=2,
-        )
-        depth, height, width = max(depth, partitions), lines, samples
-    more_z, more_y = protocol.phase_oversampling(header)
-    thickness, fov_y, fov_x = (
-        float(field[name]) for name in ("dThickness", "dPhaseFOV", "dReadoutFOV")
-    )
-    is_train = bool(measurement.has("REFLECT")[imaging].any()) and (
-        protocol.number(header["MeasYaps"].get("sFastImaging", {}).get("lEPIFactor"), 1) > 1
-    )
-    return Encoding(
-        matrix=(depth, height, width),
-        fov=(thickness * (1 + more_z if is_3d else 1), fov_y * (1 + more_y), fov_x * factor),
-        readout_fov=fov_x,
-        center=(
-            int(table["CenterPar"][0]) or depth // 2,
-            int(table["CenterLin"][0]) or height // 2,
-        ),
-        is_3d=is_3d,
-        trajectory="epi" if is_train or trapezoid is not None else "cartesian",
-        trapezoid=trapezoid,
-        acceleration=protocol.acceleration(header),
-        recon_matrix=(depth, round(base * fov_y / fov_x), base) if described else None,
-        recon_fov=(thickness, fov_y, fov_x) if described else None,
     )
 
 
@@ -230,38 +168,6 @@ def _readout(measurement: Measurement, number: np.intp, encoding: Encoding) -> R
         time=float(head["TimeStamp"]) * _TICK,
     )
     return modulated(readout, encoding, float(head["ReadOutOffcentre"]))
-
-
-def _reference_encoding(
-    measurement: Measurement, calibration: NDArray[np.intp], encoding: Encoding, samples: int
-) -> Encoding | None:
-    """Describe a reference scan with a matrix of its own; ``None`` where it is as the image's."""
-    table = measurement.table[calibration]
-    cut = table["CutOff"][0]
-    own = int(table["SamplesInScan"][0] - cut["Pre"] - cut["Post"])
-    as_train = bool(measurement.has("REFLECT")[calibration].any())
-    if own == samples and (encoding.trajectory == "cartesian" or as_train):
-        return None
-    middle = (int(table["CenterCol"][0]) or own // 2) - int(cut["Pre"])
-    size, center = {}, {}
-    for name in ("Lin", "Par"):
-        last = int(table["Counter"][name].max())
-        center[name] = int(table[f"Center{name}"][0]) or (last + 1) // 2
-        size[name] = 2 * max(center[name], last + 1 - center[name])
-    return replace(
-        encoding,
-        matrix=(
-            size["Par"] if encoding.is_3d else encoding.matrix[0],
-            size["Lin"],
-            2 * max(middle, own - middle),
-        ),
-        center=(center["Par"], center["Lin"]),
-        trajectory="cartesian",
-        trapezoid=None,
-        acceleration=(1.0, 1.0),
-        recon_matrix=None,
-        recon_fov=None,
-    )
 
 
 def _calibration(

@@ -24,74 +24,23 @@ J Magn Reson 92 (1991), doi:10.1016/0022-2364(91)90253-P.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
 from medrecon.geometry.kspace import image_to_kspace, kspace_to_image
+from medrecon.preprocessing.partial_fourier_mask import (
+    Band,
+    Mask,
+    as_bool,
+    bands_of,
+    filled_mask,
+    partial_fourier_axis,
+    require_whole_lines,
+)
 
-Mask = NDArray[np.bool_] | Tensor
-
-_NOT_PARTIAL = 0.02  # of the matrix: what may lack on one side of a scan that is called complete
-_FEWEST = 4  # samples on both sides of the centre from which a phase can be taken
-
-
-@dataclass(frozen=True)
-class _Band:
-    """What is measured along the partial axis, as distances from the centre of k-space."""
-
-    axis: int  # negative, counted from the end
-    near: int  # measured samples on the short side of the centre
-    low_side_missing: bool
-    share: float
-
-    def distance(self, n: int) -> Tensor:
-        """Position along the axis, positive towards the side that was measured."""
-        k = torch.arange(n) - n // 2
-        return k if self.low_side_missing else -k
-
-
-def partial_fourier_axis(mask: Mask) -> tuple[int, float] | None:
-    """Find the axis along which one side of k-space was left out.
-
-    A side counts as left out where more is missing than the largest gap of undersampling and more
-    than 2 % of the matrix; a matrix that lacks as much on both sides has only a lower resolution.
-
-    Parameters
-    ----------
-    mask
-        Boolean, centre of every axis at ``n // 2``; axes of size 1 are looked over.
-
-    Returns
-    -------
-    tuple of int and float, or None
-        The axis, negative (-1: x, -2: y, -3: z), and the share of its extent that was measured,
-        e.g. 0.75 for "6/8"; the axis with the smallest share where there are several.
-    """
-    bands = _bands(_as_bool(mask))
-    return (bands[0].axis, bands[0].share) if bands else None
-
-
-def filled_mask(mask: Mask, axes: Sequence[int] | None = None) -> NDArray[np.bool_]:
-    """Say which samples :func:`homodyne` and :func:`pocs` know: measured ones and their mirrors.
-
-    Parameters
-    ----------
-    mask
-        Boolean.
-    axes
-        The encoded axes; default: all.
-    """
-    known = _as_bool(mask)
-    axes = tuple(range(known.ndim)) if axes is None else axes
-    if _bands(known, [axis % known.ndim - known.ndim for axis in axes]):
-        known = known | _mirrored(known, axes)
-    filled: NDArray[np.bool_] = known.numpy()
-    return filled
+__all__ = ["filled_mask", "homodyne", "partial_fourier_axis", "pocs", "zero_fill"]
 
 
 def zero_fill(kspace: Tensor, mask: Mask, axes: Sequence[int], *, transition: int = 0) -> Tensor:
@@ -121,7 +70,7 @@ def zero_fill(kspace: Tensor, mask: Mask, axes: Sequence[int], *, transition: in
     """
     known, axes = _fitted(kspace, mask, axes)
     filled = kspace * known.to(kspace.device)
-    for band in _bands(known, axes) if transition > 0 else ():
+    for band in bands_of(known, axes) if transition > 0 else ():
         n = kspace.shape[band.axis]
         depth = (band.distance(n) + band.near + 0.5).clamp(0, transition) / transition
         filled = filled * _along(torch.sin(0.5 * torch.pi * depth) ** 2, band.axis, kspace)
@@ -160,10 +109,10 @@ def homodyne(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> Tensor:
         the short side of the centre.
     """
     known, axes = _fitted(kspace, mask, axes)
-    bands = _bands(known, axes)
+    bands = bands_of(known, axes)
     if not bands:
         return zero_fill(kspace, known, axes)
-    _require_whole_lines(known, bands[:1], axes)
+    require_whole_lines(known, bands[:1])
     band = bands[0]
     distance = band.distance(kspace.shape[band.axis])
     step = _step(distance.abs() / (band.near + 1))
@@ -209,10 +158,10 @@ def pocs(kspace: Tensor, mask: Mask, axes: Sequence[int], *, iterations: int = 2
         As :func:`homodyne`.
     """
     known, axes = _fitted(kspace, mask, axes)
-    bands = _bands(known, axes)
+    bands = bands_of(known, axes)
     if not bands:
         return zero_fill(kspace, known, axes)
-    _require_whole_lines(known, bands, axes)
+    require_whole_lines(known, bands)
 
     def project(y: Tensor, known: Tensor) -> Tensor:
         measured = y * known
@@ -227,15 +176,8 @@ def pocs(kspace: Tensor, mask: Mask, axes: Sequence[int], *, iterations: int = 2
     return _one_by_one(project, kspace, known, axes)
 
 
-def _as_bool(mask: Mask) -> Tensor:
-    known = torch.as_tensor(mask)
-    if known.dtype != torch.bool or not known.any():
-        raise InconsistentError("A partial Fourier mask is boolean and has measured samples.")
-    return known.cpu()
-
-
 def _fitted(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-    known = _as_bool(mask)
+    known = as_bool(mask)
     try:
         known = known.expand(kspace.shape)
         negative = tuple(sorted({axis % kspace.ndim - kspace.ndim for axis in axes}))
@@ -245,42 +187,6 @@ def _fitted(kspace: Tensor, mask: Mask, axes: Sequence[int]) -> tuple[Tensor, tu
             f"{tuple(kspace.shape)}."
         ) from error
     return known, negative
-
-
-def _bands(known: Tensor, axes: Sequence[int] | None = None) -> list[_Band]:
-    """Find all partial axes, the most partial first."""
-    found = []
-    for axis in range(-known.ndim, 0) if axes is None else axes:
-        others = [other for other in range(known.ndim) if other != axis % known.ndim]
-        n = known.shape[axis]
-        line = known.amax(dim=others) if others else known
-        at = torch.nonzero(line).flatten()
-        low, high = int(at[0]), n - 1 - int(at[-1])
-        gap = int(at.diff().max()) if len(at) > 1 else n
-        missing = abs(low - high)
-        if missing <= max(1, gap, _NOT_PARTIAL * n):
-            continue
-        measured = n - low - high
-        near = n // 2 - low if low > high else int(at[-1]) - n // 2
-        found.append(_Band(axis, near, low > high, measured / (measured + missing)))
-    return sorted(found, key=lambda band: band.share)
-
-
-def _require_whole_lines(known: Tensor, bands: Sequence[_Band], axes: Sequence[int]) -> None:
-    for band in bands:
-        if band.near < _FEWEST:
-            raise InconsistentError(
-                f"Partial Fourier: {max(band.near, 0)} samples lie on the short side of the centre "
-                f"along axis {band.axis}, at least {_FEWEST} are needed to know the phase; use "
-                "zero_fill."
-            )
-        edges = known.to(torch.int8).diff(dim=band.axis) == 1
-        first = known.narrow(band.axis, 0, 1)
-        if bool((edges.sum(dim=band.axis, keepdim=True) + first.to(torch.int8)).gt(1).any()):
-            raise InconsistentError(
-                f"Partial Fourier: k-space has gaps along axis {band.axis}, and folded images have "
-                "no smooth phase; fill the gaps first (grappa), or use zero_fill."
-            )
 
 
 def _along(values: Tensor, axis: int, like: Tensor) -> Tensor:
@@ -293,7 +199,7 @@ def _step(distance: Tensor) -> Tensor:
     return torch.sin(0.5 * torch.pi * (2 * distance - 1).clamp(0, 1)) ** 2
 
 
-def _phase(measured: Tensor, bands: Sequence[_Band], axes: tuple[int, ...]) -> Tensor:
+def _phase(measured: Tensor, bands: Sequence[Band], axes: tuple[int, ...]) -> Tensor:
     """Give ``exp(i phase)`` of the image whose k-space is the symmetric middle, tapered."""
     for band in bands:
         distance = band.distance(measured.shape[band.axis]).abs() / (band.near + 1)
@@ -301,14 +207,6 @@ def _phase(measured: Tensor, bands: Sequence[_Band], axes: tuple[int, ...]) -> T
     image = kspace_to_image(measured, axes)
     size = image.abs()
     return torch.where(size > 0, image / size.clamp_min(torch.finfo(size.dtype).tiny), 1)
-
-
-def _mirrored(known: Tensor, axes: Sequence[int]) -> Tensor:
-    """Mirror a mask, ``k`` to ``-k`` with the transform's period: index 0 of an even axis stays."""
-    for axis in axes:
-        n = known.shape[axis]
-        known = known.index_select(axis, (2 * (n // 2) - torch.arange(n)) % n)
-    return known
 
 
 def _one_by_one(

@@ -330,6 +330,14 @@ def test_a_protocol_that_lacks_what_is_needed_is_named(tmp_path: Path, missing: 
         read_twix(write_twix(tmp_path / "scan.dat", content))
 
 
+@pytest.mark.parametrize("value", [0, '"none"'])
+def test_a_field_of_view_that_is_none_is_refused(tmp_path: Path, value: Any) -> None:
+    header = header_bytes(changed(PROTOCOL, **{"sSliceArray__asSlice[0].dReadoutFOV": value}))
+    path = write_twix(tmp_path / "scan.dat", measurement_bytes(image_lines(kspace()), header))
+    assert complaint(path)
+    assert "\n" not in complaint(path)
+
+
 def test_an_unknown_version_is_named(tmp_path: Path) -> None:
     lines = image_lines(kspace())
     header = header_bytes().replace(b"MeasYaps\0", b"MeasNext\0")
