@@ -122,11 +122,6 @@ class Acquisitions:
             )
         return Kinds(imaging, separate, navigators, noise, left_out)
 
-    def encodings_in(self, rows: NDArray[np.intp]) -> list[int]:
-        """Find the encodings that rows refer to."""
-        found: list[int] = np.unique(self._head["encoding_space_ref"][rows]).tolist()
-        return found
-
     def is_flat_stack(self, encoding: int, rows: NDArray[np.intp]) -> bool:
         """Whether rows of an encoding count several slices, but no partition."""
         idx = self._head["idx"][rows][self._head["encoding_space_ref"][rows] == encoding]
