@@ -24,7 +24,8 @@ def retrospective(
     Parameters
     ----------
     study
-        An MR study; a Cartesian one is undersampled only if it is complete, one along a
+        An MR study; a Cartesian one is undersampled only if it is complete (zero filling around
+        it does not count where it has a reference), one along a
         trajectory if it has more shots than the protocol asks for.
     acquisition
         The protocol's.
@@ -40,13 +41,25 @@ def retrospective(
     if (
         not isinstance(geometry, Cartesian)
         or acquisition.pattern == "as_measured"
-        or not geometry.mask.all()
+        or not _is_complete(study, geometry)
     ):
         return study
     generator = torch.Generator().manual_seed((seed + zlib.crc32(study.label.encode())) % 2**63)
     shape = geometry.mask.shape[-geometry.encoded :]
     slices = study.measurements.shape[0] if acquisition.per_slice and not geometry.is_3d else 0
     return undersample(study, sampling_pattern(acquisition, shape, slices, generator))
+
+
+def _is_complete(study: Study, geometry: Cartesian) -> bool:
+    """Whether all was measured, but for zero filling around it where the truth is known.
+
+    fastMRI's complete scans are such: their matrix is larger than what was encoded.
+    """
+    if geometry.mask.all():
+        return True
+    measured = np.nonzero(geometry.mask)
+    box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in measured)
+    return study.reference is not None and bool(geometry.mask[box].all())
 
 
 def sampling_pattern(

@@ -17,6 +17,9 @@ from medrecon.geometry import Cartesian
 from medrecon.geometry.kspace import kspace_to_image
 from medrecon.io.fastmri import read_fastmri
 from medrecon.io.read import read_study
+from medrecon.problem.retrospective import retrospective
+from medrecon.protocol import CartesianScan
+from medrecon.protocol_files import load_protocol
 from medrecon.study import Study
 
 ROWS, COLUMNS, CROP = 48, 30, 24  # the readout is sampled twice as densely as the crop needs
@@ -118,6 +121,19 @@ def test_columns_outside_the_encoding_limits_were_not_measured(tmp_path: Path) -
     lines = np.zeros(COLUMNS, dtype=bool)
     lines[PAD_LEFT:PAD_RIGHT] = True
     assert np.array_equal(geometry.mask, np.broadcast_to(lines[:, None], (COLUMNS, CROP)))
+
+
+def test_a_complete_file_is_undersampled_as_a_protocol_says(tmp_path: Path) -> None:
+    study = read(write(tmp_path / "file.h5"))
+    settings = ["acquisition.acceleration=3", "acquisition.calibration_lines=6"]
+    protocol = load_protocol("mr_cartesian_r4", settings)
+    assert isinstance(protocol.acquisition, CartesianScan)
+    thinned = retrospective(study, protocol.acquisition, seed=0)
+    assert isinstance(thinned.geometry, Cartesian)
+    assert isinstance(study.geometry, Cartesian)
+    assert thinned.geometry.mask.sum() <= study.geometry.mask.size / 3
+    assert not (thinned.geometry.mask & ~study.geometry.mask).any()
+    assert thinned.reference is study.reference
 
 
 def test_voxels_have_the_size_of_the_header(tmp_path: Path) -> None:
