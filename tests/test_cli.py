@@ -107,6 +107,11 @@ def test_protocols_are_listed_with_their_titles(medrecon_):
         "ct_short_scan_cbct",
         "mr_cartesian_r4",
         "mr_poisson",
+        "mr_radial",
+        "mr_spiral",
+        "mr_stack_of_stars",
+        "mr_stack_r4",
+        "mr_stack_r8",
     ]
 
 
