@@ -91,8 +91,8 @@ class SeriesBlocks(LinearOperator):
             cut = part.reshape(*lead, *counts, frames, *size)
             moved = cut.movedim((-7, -6, -5), (-6, -4, -2)).reshape(*lead, frames, *whole)
             total += torch.roll(moved, [-s for s in shift], (-3, -2, -1))
-        z, y, x = self.space.shape[1:]
-        return total[..., :z, :y, :x] * self.partitions**-0.5
+        depth, height, width = self.space.shape[1:]
+        return total[..., :depth, :height, :width].mul(self.partitions**-0.5)
 
     def gram(self, x: Tensor) -> Tensor:
         """``K^H K x = x``."""

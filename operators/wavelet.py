@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -270,22 +269,43 @@ class ShiftedWavelets(LinearOperator):
         return x.clone()
 
 
-def spread_shifts(count: int, axes: int, period: int) -> tuple[tuple[int, ...], ...]:
-    """Spread shifts evenly over the ``period`` of a wavelet's coarsest grid, the first one zero.
+def interleaved_shifts(count: int, axes: int, levels: int) -> tuple[tuple[int, ...], ...]:
+    """Shifts that move the grids of all levels alike, the first one zero.
 
-    A lattice of rank one: shift ``s`` moves axis ``a`` by ``s g^a / count`` of the period, rounded,
-    with ``g`` near the golden section's share of ``count``, so that no two axes move together.
+    A level's grid tells even from odd places along every axis, so ``2^axes`` shifts see all there
+    is at one level. Here every level is moved by another order of the same ``2^axes`` choices;
+    the first half of them is balanced in itself.
+
+    Parameters
+    ----------
+    count
+        How many of them, at most ``2^axes``.
+    axes, levels
+        Of the wavelet transform.
+
+    Raises
+    ------
+    InconsistentError
+        If there are not so many.
 
     Examples
     --------
-    >>> spread_shifts(4, 2, 16)
-    ((0, 0), (4, 12), (8, 8), (12, 4))
+    >>> interleaved_shifts(4, 2, 4)
+    ((0, 0), (15, 15), (5, 10), (10, 5))
     """
-    generator = next(
-        (g for g in range(round(0.62 * count), count + 1) if math.gcd(g, count) == 1 and g > 1), 1
+    if not 1 <= count <= 1 << axes:
+        raise InconsistentError(
+            f"There are 1 to {1 << axes} shifts of a wavelet transform along {axes} axes, got "
+            f"{count}."
+        )
+    words = sorted(range(1 << axes), key=lambda word: (word.bit_count() % 2, word))
+    return tuple(
+        tuple(
+            sum((word >> (axis + level) % axes & 1) << level for level in range(levels))
+            for axis in range(axes)
+        )
+        for word in words[:count]
     )
-    powers = [pow(generator, a, count) if count > 1 else 0 for a in range(axes)]
-    return tuple(tuple(round(s * p % count * period / count) for p in powers) for s in range(count))
 
 
 def _corner(shape: tuple[int, ...]) -> tuple[EllipsisType | slice, ...]:
@@ -297,7 +317,7 @@ def _corner(shape: tuple[int, ...]) -> tuple[EllipsisType | slice, ...]:
 def _deepest(n: int, length: int) -> int:
     """How often ``n`` samples can be halved until they are fewer than a filter of ``length``."""
     depth = 0
-    while -(-n // (1 << depth + 1)) >= max(length - 1, 1):
+    while -(-n // (1 << depth + 1)) >= max(length - 1, 2):
         depth += 1
     return depth
 

@@ -43,7 +43,7 @@ def grappa(
         Fully sampled k-space of the same coils to learn from, the same layout, smaller along the
         encoded axes; ``None``: the fully sampled middle of ``kspace``.
     neighbours
-        Measured lines that a missing one is made of; 0: 4, or 12 where two axes are encoded
+        Measured lines that a missing one is made of; 0: 4, or 6 where two axes are encoded
         besides the readout.
     readout
         Samples along x taken from each line; odd.
@@ -67,7 +67,9 @@ def grappa(
     Griswold et al. 2002, doi:10.1002/mrm.10171; Breuer et al. 2006, doi:10.1002/mrm.20787 (CAIPI).
     """
     mask = geometry.mask
-    if kspace.ndim != 4 or tuple(kspace.shape[-mask.ndim :]) != mask.shape:
+    samples = geometry.samples.shape
+    fits = all(m in (1, n) for m, n in zip(samples[::-1], kspace.shape[::-1], strict=False))
+    if kspace.ndim != 4 or not fits:
         raise InconsistentError(
             f"k-space of shape {tuple(kspace.shape)} does not fit a mask of shape {mask.shape}."
         )
@@ -92,7 +94,7 @@ def grappa(
     lines, columns = _lines(mask)
     found = kernels(
         lines if geometry.is_3d else lines[None],
-        neighbours or (12 if geometry.is_3d else 4),
+        neighbours or (6 if geometry.is_3d else 4),
         readout,
     )
     out = kspace.clone()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medrecon.arrays import Space
-from medrecon.baselines.regularized import USUAL, Effort, regularized
+from medrecon.baselines.regularized import CLOSE, Effort, regularized
 from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
 from medrecon.operators.patches import SeriesBlocks
@@ -27,7 +27,7 @@ def low_rank(
     iterations: int,
     block: int = 8,
     start: Tensor | None = None,
-    effort: Effort = USUAL,
+    effort: Effort = CLOSE,
 ) -> Iterator[Progress]:
     r"""Locally low rank series by ADMM, run until it stands still.
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from medrecon.baselines.regularized import USUAL, Effort, regularized
+from medrecon.baselines.regularized import CLOSE, Effort, regularized
 from medrecon.data_term import DataTerm
-from medrecon.operators.wavelet import ShiftedWavelets, Wavelet, spread_shifts
+from medrecon.operators.wavelet import ShiftedWavelets, Wavelet, interleaved_shifts
 from medrecon.regularizers import Sparsity
 from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner
 from medrecon.solvers.progress import Progress
 
-_PENALTY = 5.0
+_PENALTY = 10.0
 
 
 def l1_wavelet(
@@ -25,7 +25,7 @@ def l1_wavelet(
     levels: int = 4,
     wavelet: str = "db4",
     shifts: int = 4,
-    effort: Effort = USUAL,
+    effort: Effort = CLOSE,
 ) -> Iterator[Progress]:
     r"""Sparse wavelet coefficients by ADMM, run until it stands still.
 
@@ -48,7 +48,7 @@ def l1_wavelet(
     levels, wavelet
         See :class:`~medrecon.operators.wavelet.Wavelet`.
     shifts
-        S; 1 is the plain orthonormal transform.
+        S, at most 4 slice by slice and 8 for volumes; 1 is the plain orthonormal transform.
     effort
         How far to go.
 
@@ -60,7 +60,7 @@ def l1_wavelet(
     space = data.operator.domain
     axes = (-2, -1) if data.blocks else (-3, -2, -1)
     W = Wavelet(space, axes, wavelet, levels)
-    K = ShiftedWavelets(W, spread_shifts(shifts, len(axes), 1 << levels))
+    K = ShiftedWavelets(W, interleaved_shifts(shifts, len(axes), levels))
     penalty = _PENALTY * weight
     return regularized(
         data.gram,
