@@ -11,9 +11,10 @@ whose k-space the middle 224 x 224 is measured, so the object has more detail th
 hold. The truth is the same part of the object's own k-space. Coil maps are estimated from the
 calibration lines, the noise level is given.
 
-Every classical method gets its best weight, found on another scan (``--tune``: of the sampler too);
-the sampler starts from the wavelets' image. PSNR and SSIM are of the magnitude, ``complex`` is the
-error of the complex image, relative, with a smooth phase taken off.
+Every classical method gets its best weight, found on other slices of the same scan. The sampler's
+settings were found on another scan (``--tune`` tries them); it starts from the wavelets' image.
+PSNR and SSIM are of the magnitude, ``complex`` is the error of the complex image, relative, with a
+smooth phase taken off.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ from medrecon.simulate_mr import ObjectPhase, coil_sensitivities
 from medrecon.study import Identity, Study
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "train" / "mr_val_256.h5"
-TUNING = ("study1_FLAIR", 14, 4)  # series, first slice, number: where weights are chosen
-TEST = {"T1": ("study2_T1W", 13), "FLAIR": ("study2_FLAIR", 10)}
+TUNING = ("study1_FLAIR", 14, 4)  # series, first slice, number: where the sampler was tuned
+TEST = {"T1": ("study2_T1W", 13, 38), "FLAIR": ("study2_FLAIR", 10, 36)}
+"""Series, its first slice here, and the first of four on which weights are chosen."""
 SPACING = (3.3, 0.94, 0.94)  # mm; the file says no spacing of slices, the series have about this
 COILS, NOISE = 8, 0.01  # deviation per complex sample, relative to the 99th percentile
 MATRIX = 224
@@ -64,9 +66,10 @@ SAMPLER: dict[str, Any] = {
 }
 TV_Z = 100.0
 GRID = {
-    "trust": (4.0, 8.0, 16.0),
-    "sigma_start": (0.1, 0.2, 0.5),
-    "tv_z": (0.0, 30.0, 100.0, 300.0),
+    "trust": (4.0, 16.0),
+    "sigma_start": (0.1, 0.5),
+    "sigma_end": (0.01,),
+    "tv_z": (0.0, 30.0, 300.0),
 }
 
 
@@ -163,36 +166,29 @@ def reconstructed(
     return rows, {name: volume.data for name, volume in result.volumes.items()}
 
 
-def tuned(acceleration: float) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Weights of the best PSNR on the tuning slices, and every trial."""
-    study = scan(slices(*TUNING), acceleration, seed=1)
-    case = {"scan": TUNING[0], "acceleration": acceleration}
+def tuned(study: Study, case: dict[str, Any]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Weights of the best PSNR, and every trial."""
     trials: list[dict[str, Any]] = []
     best = {}
     for name, weights in WEIGHTS.items():
-        new = []
-        for weight in weights:
-            rows, _ = reconstructed(study, protocol(acceleration, {name: weight}), case)
-            new += rows
+        used = [protocol(case["acceleration"], {name: weight}) for weight in weights]
+        new = [row for one in used for row in reconstructed(study, one, case)[0]]
         best[name] = max(new, key=lambda row: float(row["psnr"]))["weight"]
         trials += new
     return best, trials
 
 
-def trials_of_the_sampler(
-    acceleration: float, baselines: dict[str, float]
-) -> Iterator[dict[str, Any]]:
+def trials_of_the_sampler(acceleration: float) -> Iterator[dict[str, Any]]:
     """One setting after the other away from the usual ones, on the tuning slices."""
     study = scan(slices(*TUNING), acceleration, seed=1)
     usual: dict[str, Any] = {**SAMPLER, "tv_z": TV_Z}
     changes: list[dict[str, Any]] = [{}]
     changes += [{k: v} for k, values in GRID.items() for v in values if usual[k] != v]
-    wavelet = {"wavelet": baselines["wavelet"]}
     for change in changes:
         settings = {**usual, **change}
         case = {"scan": TUNING[0], "acceleration": acceleration, **settings}
-        rows, _ = reconstructed(study, protocol(acceleration, wavelet, settings), case)
-        yield rows[-1]
+        used = protocol(acceleration, {"wavelet": 30.0}, settings)
+        yield reconstructed(study, used, case)[0][-1]
 
 
 def plot(path: Path, pictures: dict[str, dict[str, Tensor]]) -> None:
@@ -248,7 +244,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--accelerations", type=float, nargs="*", default=[4.0, 8.0])
     parser.add_argument("--volumes", nargs="*", choices=TEST, default=["T1"])
-    parser.add_argument("--slices", type=int, default=24)
+    parser.add_argument("--slices", type=int, default=24, choices=range(1, 25))
     parser.add_argument("--tune", action="store_true", help="try the sampler's settings, and stop")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--plot", type=Path)
@@ -258,21 +254,22 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     tuning: list[dict[str, Any]] = []
     pictures: dict[str, dict[str, Tensor]] = {}
-    for acceleration in arguments.accelerations:
-        weights, trials = tuned(acceleration)
-        tuning += trials
+    for acceleration, volume in itertools.product(arguments.accelerations, arguments.volumes):
         if arguments.tune:
-            for row in trials_of_the_sampler(acceleration, weights):
+            for row in trials_of_the_sampler(acceleration):
                 print(json.dumps(row), flush=True)
             continue
-        for volume in arguments.volumes:
-            series, first = TEST[volume]
-            study = scan(slices(series, first, arguments.slices), acceleration)
-            case = {"scan": volume, "acceleration": acceleration}
-            new, images = reconstructed(study, protocol(acceleration, weights, {}), case)
-            rows += new
-            assert study.reference is not None
-            pictures[f"{volume} x{acceleration:g}"] = {"truth": study.reference, **images}
+        series, first, tuning_slices = TEST[volume]
+        case = {"scan": f"{volume}, weights", "acceleration": acceleration}
+        weights, trials = tuned(scan(slices(series, tuning_slices, 4), acceleration, 1), case)
+        tuning += trials
+        study = scan(slices(series, first, arguments.slices), acceleration)
+        new, images = reconstructed(
+            study, protocol(acceleration, weights, {}), {**case, "scan": volume}
+        )
+        rows += new
+        assert study.reference is not None
+        pictures[f"{volume} x{acceleration:g}"] = {"truth": study.reference, **images}
     if arguments.plot and pictures:
         plot(arguments.plot, pictures)
     machine = {
