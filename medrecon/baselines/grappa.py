@@ -22,7 +22,7 @@ def grappa(
     *,
     neighbours: int = 0,
     readout: int = 5,
-    regularization: float = 1e-4,
+    regularization: float = 0.01,
 ) -> Tensor:
     r"""Fill the lines that a regular pattern left out; measured samples stay as they are.
 
@@ -48,7 +48,8 @@ def grappa(
     readout
         Samples along x taken from each line; odd.
     regularization
-        Tikhonov's factor, relative to the mean eigenvalue of the normal matrix.
+        Tikhonov's factor, relative to the mean eigenvalue of the normal matrix: 0.01 suits
+        measured data, 1e-6 data without noise.
 
     Returns
     -------

@@ -95,7 +95,7 @@ def test_partial_fourier_and_asymmetric_echoes_stay_empty():
     full = image_to_kspace(images, (-2, -1)).transpose(0, 1)
     mask = plane(lines(64, 2, 20), 64)
     mask[:16], mask[:, :8] = False, False
-    filled = grappa(full * torch.from_numpy(mask), Cartesian(mask=mask))
+    filled = grappa(full * torch.from_numpy(mask), Cartesian(mask=mask), regularization=1e-6)
     assert not filled[..., :15, :].any()
     assert not filled[..., :8].any()
     inside = (..., slice(16, None), slice(8, None))
