@@ -127,7 +127,7 @@ def undersample(study: Study, mask: NDArray[np.bool_]) -> Study:
         )
     if study.reference is None and geometry.mask.all():
         study = _with_reference(study, geometry)
-    kept = Cartesian(mask=mask & geometry.mask, encoded=geometry.encoded)
+    kept = replace(geometry, mask=mask & geometry.mask)
     measured = torch.from_numpy(kept.samples.copy()).to(study.measurements.device)
     return replace(study, measurements=study.measurements * measured, geometry=kept)
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian, NonCartesian
+from medrecon.geometry import Cartesian, MRGeometry, NonCartesian
 from medrecon.io.hdf5 import read_dataset
 from medrecon.study import Study
 
@@ -59,8 +59,8 @@ def own_of(study: Study) -> dict[str, NDArray[Any]]:
             found["mask"] = geometry.mask.astype(np.uint8)
     elif isinstance(geometry, NonCartesian):
         found["trajectory"] = geometry.trajectory
-        if geometry.times is not None:
-            found["times"] = geometry.times
+    if isinstance(geometry, MRGeometry) and geometry.times is not None:
+        found["times"] = geometry.times
     return found
 
 
@@ -162,9 +162,9 @@ def _trajectory(study: Study, values: NDArray[Any], path: Path) -> Study:
 
 def _times(study: Study, values: NDArray[Any], path: Path) -> Study:
     geometry = study.geometry
-    fits = isinstance(geometry, NonCartesian) and values.shape == (geometry.samples_per_shot,)
+    fits = isinstance(geometry, MRGeometry) and values.shape == study.measurements.shape[-1:]
     _require(fits, "times", values, study, path)
-    assert isinstance(geometry, NonCartesian)
+    assert isinstance(geometry, MRGeometry)
     return replace(study, geometry=replace(geometry, times=values.astype(np.float64)))
 
 

@@ -44,7 +44,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 """Which baselines exist for which kind of acquisition."""
 
 
-DEFAULT_WEIGHTS: dict[str, float] = {"tv": 25.0, "wavelet": 50.0, "llr": 200.0}
+DEFAULT_WEIGHTS: dict[str, float] = {"tv": 25.0, "wavelet": 32.0, "llr": 400.0}
 """Weights that suit most MR scans, as the data term is in nats and the image is normalised."""
 NAMES = {"tv": "total variation", "wavelet": "the l1 norm of wavelets", "llr": "local low rank"}
 

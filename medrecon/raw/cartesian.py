@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from medrecon.preprocessing.oversampling import kept_samples, remove_oversampling
@@ -15,7 +17,7 @@ from medrecon.raw.place import grid_of
 from medrecon.raw.plausible import live_coils, warn_of_spikes
 from medrecon.raw.scan import RawScan
 from medrecon.raw.stopped import warn_of_short_slices
-from medrecon.raw.timing import identity_of_image
+from medrecon.raw.timing import identity_of_image, sample_times
 from medrecon.raw.whitening import coils_of
 from medrecon.study import Study
 
@@ -52,9 +54,14 @@ def cartesian_study(scan: RawScan, image: Image) -> Study:
     if not encoding.is_3d:
         warn_of_short_slices(readouts, order, path)
     warn_of_spikes(kspace.numpy(), path)
+    geometry = pattern.geometry
+    if "epi" not in scan.facts:  # along an echo train time runs with the lines
+        every = encoding.matrix[2] / width
+        times = sample_times(scan, image, width, width // 2, every=every)
+        geometry = replace(geometry, times=times)
     return Study(
         measurements=kspace,
-        geometry=pattern.geometry,
+        geometry=geometry,
         grid=grid,
         weights=pattern.weights,
         noise_std=noise_level(scan, pattern.averages),

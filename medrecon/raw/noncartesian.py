@@ -26,7 +26,7 @@ from medrecon.raw.place import grid_of
 from medrecon.raw.plausible import live_coils
 from medrecon.raw.scan import MAX_BYTES, Encoding, RawScan
 from medrecon.raw.shots import shots_of
-from medrecon.raw.timing import identity_of_image, of_contrast
+from medrecon.raw.timing import identity_of_image, sample_times
 from medrecon.raw.whitening import coils_of
 from medrecon.study import Study
 
@@ -78,7 +78,7 @@ def noncartesian_study(scan: RawScan, image: Image) -> Study:
     geometry = NonCartesian(
         trajectory=positions,
         partitions=measured if shots.is_stack and encoding.is_3d else None,
-        times=_times(scan, image),
+        times=sample_times(scan, image, positions.shape[1], readouts[0].center),
     )
     facts = common_facts(scan, image, grid, order, coils)
     return Study(
@@ -126,17 +126,6 @@ def _samples(
             f"{scan.path}: the measurements need {needed / 2**30:.1f} GiB of memory."
         )
     return np.zeros((planes, coils, *shape[:2]), dtype=np.complex64)
-
-
-def _times(scan: RawScan, image: Image) -> NDArray[np.float64] | None:
-    """Time of every sample after the excitation, s; ``None`` where echo time or dwell are not."""
-    readout = image.readouts[0]
-    echo = of_contrast(scan, "echo_times_ms", image)
-    if echo is None or readout.dwell <= 0:
-        return None
-    samples = np.arange(readout.data.shape[1], dtype=np.float64)
-    times: NDArray[np.float64] = echo * 1e-3 + (samples - readout.center) * readout.dwell * 1e-6
-    return times
 
 
 def _facts(geometry: NonCartesian, averages: int, kept: Triple) -> dict[str, Any]:

@@ -158,6 +158,19 @@ def test_times_of_a_trajectory_come_back(tmp_path: Path) -> None:
     assert again.facts["trajectory_unit"]["name"] == "cycles/fov"
 
 
+def test_times_along_cartesian_readouts_come_back(tmp_path: Path) -> None:
+    study = cartesian(lines())
+    assert isinstance(study.geometry, Cartesian)
+    times = np.asarray(2e-3 + 5e-6 * np.arange(X), dtype=np.float64)
+    study = replace(study, geometry=replace(study.geometry, times=times))
+    write_ismrmrd(tmp_path / "scan.h5", study)
+    (again,) = read_ismrmrd(tmp_path / "scan.h5")
+    require_same(again, study)
+    assert isinstance(again.geometry, Cartesian)
+    assert again.geometry.times is not None
+    assert np.array_equal(again.geometry.times, times)
+
+
 def test_contrasts_and_repetitions_share_a_file(tmp_path: Path) -> None:
     studies = []
     for i, (c, r) in enumerate(itertools.product((1, 2), (1, 2, 3))):

@@ -394,3 +394,20 @@ def test_readouts_that_do_not_fit_the_width_are_refused() -> None:
     off = [replace(r, center=2) for r in lines_of(kspace_of((COILS, H, W)))]
     with pytest.raises(InconsistentError, match="do not fit the encoded readout"):
         assemble(scan_of(off, FLAT))
+
+
+# Times, for off-resonance.
+
+
+def test_times_run_with_the_readout_whatever_was_oversampled() -> None:
+    wide = encoding((1, H, 2 * W), oversampling=2)
+    kspace = kspace_of((COILS, H, 2 * W))
+    facts = {"echo_times_ms": [3.0]}
+    geometry = only(scan_of(lines_of(kspace, dwell=5.0), wide, facts=facts)).geometry
+    assert isinstance(geometry, Cartesian)
+    assert geometry.times is not None
+    assert geometry.times[W // 2] == pytest.approx(3e-3)
+    assert np.allclose(np.diff(geometry.times), 10e-6)  # two samples of 5 us became one
+    untold = only(scan_of(lines_of(kspace, dwell=5.0), wide)).geometry
+    assert isinstance(untold, Cartesian)
+    assert untold.times is None
