@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
-from medrecon.operators.base import LinearOperator
+from medrecon.operators.base import LinearOperator, Wrapped
 from medrecon.operators.memory import free_memory
 from medrecon.operators.noncartesian import NonCartesianSense
 from medrecon.operators.segments import Segments, differences, histogram, segment
@@ -21,7 +21,7 @@ from medrecon.operators.toeplitz import ToeplitzSense
 
 
 @dataclass(frozen=True, eq=False)
-class OffResonance(LinearOperator):
+class OffResonance(Wrapped):
     """``y_k = sum_j x_j exp(-2 pi i (k j + f_j t_k))``: an acquisition in an uneven field.
 
     A voxel whose frequency is ``f`` Hz above the demodulation frequency turns by
@@ -80,21 +80,6 @@ class OffResonance(LinearOperator):
         if not (np.isfinite(self.times).all() and bool(self.field_map.isfinite().all())):
             raise InconsistentError("The field map or the samples' times are not all finite.")
         _ = self.segments  # what cannot be segmented is told now
-
-    @property
-    def domain(self) -> Space:
-        """As the operator's."""
-        return self.operator.domain
-
-    @property
-    def codomain(self) -> Space:
-        """As the operator's."""
-        return self.operator.codomain
-
-    @property
-    def blocks(self) -> int:
-        """As the operator's."""
-        return self.operator.blocks
 
     @cached_property
     def segments(self) -> Segments:
