@@ -53,9 +53,9 @@ MATRIX = 224
 CALIBRATION = {4.0: 24, 8.0: 16}
 
 WEIGHTS: dict[str, tuple[float, ...]] = {
-    "cg_sense": (100.0, 300.0, 1000.0),
+    "cg_sense": (30.0, 100.0, 300.0),
     "wavelet": (10.0, 30.0, 100.0),
-    "tv": (10.0, 30.0, 100.0),
+    "tv": (10.0, 30.0, 100.0, 300.0),
 }
 ITERATIONS = {"cg_sense": 40, "wavelet": 60, "tv": 60}
 SAMPLER: dict[str, Any] = {
@@ -234,8 +234,8 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
             if (row["scan"], row["acceleration"]) == (name, acceleration)
         }
         gain = psnr[RESULT] - psnr[other]
-        kept = "kept" if gain >= 1 else "MISSED"
-        said.append(f"{kept}: {name} x{acceleration:g}, DDS {gain:+.2f} dB beside {other} (bar 1)")
+        bar = "" if other == "tv" else (" (bar 1, kept)" if gain >= 1 else " (bar 1, MISSED)")
+        said.append(f"{name} x{acceleration:g}: DDS {gain:+.2f} dB beside {other}{bar}")
     return said
 
 
