@@ -28,7 +28,8 @@ from medrecon.geometry.kspace import crop_or_pad, image_to_kspace, kspace_to_ima
 from medrecon.grid import Grid
 from medrecon.io.hdf5 import open_hdf5, read_dataset
 from medrecon.io.kspace_study import KspaceArray
-from medrecon.io.mrd_header import identity_of, parse_header
+from medrecon.io.mrd_header import parse_header
+from medrecon.io.mrd_identity import identity_of
 from medrecon.raw.plausible import Complex, require_finite
 from medrecon.study import Identity, Study
 

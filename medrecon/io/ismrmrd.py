@@ -24,13 +24,13 @@ from medrecon.io.mrd_header import (
     NOISE_STD,
     calibration_is_embedded,
     encodings_of,
-    identity_of,
     parse_header,
     relative_noise_bandwidth,
     timing_of,
     user_parameter,
     user_text,
 )
+from medrecon.io.mrd_identity import identity_of
 from medrecon.io.mrd_own import read_own, with_own
 from medrecon.io.mrd_trajectory import UNIT, in_cycles_per_fov
 from medrecon.io.mrd_write import write_ismrmrd

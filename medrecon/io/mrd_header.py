@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from xml.parsers import expat
 
@@ -14,7 +13,6 @@ from ismrmrd import xsd
 from medrecon.errors import InconsistentError, UnreadableError
 from medrecon.grid import Triple
 from medrecon.raw.scan import Encoding, Trajectory, Trapezoid
-from medrecon.study import Identity
 
 _MAX_BYTES = 4 * 2**20
 
@@ -22,29 +20,6 @@ SIMULATED = "medrecon_simulated"
 NOISE_STD = "medrecon_noise_std"
 """User parameters that this package writes and reads."""
 
-_SUBJECT = {
-    "patientName": "PatientName",
-    "patientID": "PatientID",
-    "patientBirthdate": "PatientBirthDate",
-    "patientGender": "PatientSex",
-    "patientWeight_kg": "PatientWeight",
-}
-_STUDY = {
-    "studyInstanceUID": "StudyInstanceUID",
-    "studyDate": "StudyDate",
-    "studyTime": "StudyTime",
-    "studyID": "StudyID",
-    "studyDescription": "StudyDescription",
-    "accessionNumber": "AccessionNumber",
-    "referringPhysicianName": "ReferringPhysicianName",
-}
-_MEASUREMENT = {"patientPosition": "PatientPosition"}
-_SYSTEM = {
-    "systemVendor": "Manufacturer",
-    "systemModel": "ManufacturerModelName",
-    "deviceSerialNumber": "DeviceSerialNumber",
-    "systemFieldStrength_T": "MagneticFieldStrength",
-}
 _TIMING = {
     "echo_times_ms": "TE",
     "repetition_times_ms": "TR",
@@ -132,7 +107,7 @@ def _encoding(encoding: Any, path: Path) -> Encoding:
             _center(limits.kspace_encoding_step_1 if limits is not None else None, matrix[1]),
         ),
         is_3d=matrix[0] > 1,
-        trajectory=_TRAJECTORIES.get(_text(encoding.trajectory) or "cartesian", "other"),
+        trajectory=_TRAJECTORIES.get(text_of(encoding.trajectory) or "cartesian", "other"),
         trapezoid=trapezoid_of(encoding),
         acceleration=(
             (1.0, 1.0)
@@ -180,7 +155,7 @@ def calibration_is_embedded(header: Any, index: int) -> bool:
     """Whether calibration lines are part of the same image (and not a scan of their own)."""
     parallel = header.encoding[index].parallelImaging
     mode = parallel.calibrationMode if parallel is not None else None
-    return _text(mode) == "embedded"
+    return text_of(mode) == "embedded"
 
 
 def relative_noise_bandwidth(header: Any) -> float:
@@ -188,32 +163,6 @@ def relative_noise_bandwidth(header: Any) -> float:
     system = header.acquisitionSystemInformation
     value = system.relativeReceiverNoiseBandwidth if system is not None else None
     return float(value) if value is not None and 0 < value <= 1 else 1.0
-
-
-def identity_of(header: Any) -> Identity:
-    """Collect what the header says of patient and study, under DICOM's keywords."""
-    found: dict[str, str] = {}
-    measurement = header.measurementInformation
-    for part, names in (
-        (header.subjectInformation, _SUBJECT),
-        (header.studyInformation, _STUDY),
-        (measurement, _MEASUREMENT),
-        (header.acquisitionSystemInformation, _SYSTEM),
-    ):
-        for name, keyword in names.items():
-            text = _text(getattr(part, name, None))
-            if text:
-                found[keyword] = text
-    for keyword in ("PatientBirthDate", "StudyDate"):
-        if keyword in found:
-            found[keyword] = found[keyword].replace("-", "")
-    if "StudyTime" in found:
-        found["StudyTime"] = found["StudyTime"].replace(":", "").partition("+")[0].rstrip("Z")
-    return Identity(
-        attributes=MappingProxyType(found),
-        frame_of_reference_uid=_text(getattr(measurement, "frameOfReferenceUID", None)),
-        simulated=user_parameter(header, SIMULATED) == 1.0,
-    )
 
 
 def user_parameter(header: Any, name: str) -> float | None:
@@ -262,7 +211,8 @@ def _center(limit: Any, size: int) -> int:
     return int(limit.center)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Take a header's value, or the first of a list, as text; ``""`` where there is none."""
     if isinstance(value, list):
         value = value[0] if value else None
     value = getattr(value, "value", value)

@@ -11,6 +11,7 @@ from medrecon.errors import InconsistentError
 from medrecon.geometry import MRGeometry, NonCartesian
 from medrecon.grid import Triple
 from medrecon.io.mrd_header import NOISE_STD, SIMULATED
+from medrecon.io.mrd_identity import put_identity
 from medrecon.io.mrd_trajectory import CYCLES_PER_FOV, UNIT
 from medrecon.study import Study
 
@@ -101,11 +102,8 @@ def header_of(
         xsd.userParameterStringType(name=UNIT, value=CYCLES_PER_FOV)
         for _ in range(any(space.shots for space in spaces))
     ]
-    return xsd.ismrmrdHeader(
+    header = xsd.ismrmrdHeader(
         version=VERSION,
-        subjectInformation=_subject(first),
-        studyInformation=_study(first),
-        measurementInformation=_measurement(first),
         experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=_PROTON_HZ),
         encoding=[_encoding(space, counters) for space in spaces],
         sequenceParameters=_sequence(studies, counters),
@@ -113,6 +111,8 @@ def header_of(
             userParameterDouble=parameters, userParameterString=texts
         ),
     )
+    put_identity(header, first.identity)
+    return header
 
 
 def _encoding(space: Space, counters: Sequence[Mapping[str, int]]) -> xsd.encodingType:
@@ -151,34 +151,6 @@ def _encoding(space: Space, counters: Sequence[Mapping[str, int]]) -> xsd.encodi
 
 def _limit(size: int, center: int) -> xsd.limitType:
     return xsd.limitType(minimum=0, maximum=min(size - 1, 65_535), center=center)
-
-
-def _subject(study: Study) -> xsd.subjectInformationType:
-    attributes = study.identity.attributes
-    return xsd.subjectInformationType(
-        patientName=attributes.get("PatientName"), patientID=attributes.get("PatientID")
-    )
-
-
-def _study(study: Study) -> xsd.studyInformationType:
-    attributes = study.identity.attributes
-    return xsd.studyInformationType(
-        studyInstanceUID=attributes.get("StudyInstanceUID"),
-        studyID=attributes.get("StudyID"),
-        studyDescription=attributes.get("StudyDescription"),
-        accessionNumber=attributes.get("AccessionNumber"),
-    )
-
-
-def _measurement(study: Study) -> xsd.measurementInformationType | None:
-    known = {position.value for position in xsd.patientPositionType}
-    position = study.identity.attributes.get("PatientPosition", "")
-    if not position and not study.identity.frame_of_reference_uid:
-        return None  # the standard wants a position here, and none is known
-    return xsd.measurementInformationType(
-        patientPosition=xsd.patientPositionType(position if position in known else "HFS"),
-        frameOfReferenceUID=study.identity.frame_of_reference_uid or None,
-    )
 
 
 def _sequence(

@@ -292,3 +292,31 @@ def test_datasets_of_ours_that_do_not_fit_are_refused(tmp_path: Path, name: str)
         file["dataset"][name] = np.ones((2, 5, 3))
     with pytest.raises(InconsistentError, match=f"'{name}' of shape .2, 5, 3. does not fit"):
         read_ismrmrd(path)
+
+
+def test_patient_study_and_scanner_come_back(tmp_path: Path) -> None:
+    attributes = {
+        "PatientName": "Test^Phantom",
+        "PatientBirthDate": "19700102",
+        "PatientSex": "O",
+        "PatientWeight": "70.5",
+        "PatientPosition": "FFS",
+        "StudyDate": "20260131",
+        "StudyTime": "235958",
+        "AccessionNumber": "17",
+        "BodyPartExamined": "BRAIN",
+        "Manufacturer": "Maker",
+        "MagneticFieldStrength": "2.89",
+    }
+    identity = Identity(attributes=attributes, frame_of_reference_uid="1.2.3")
+    write_ismrmrd(tmp_path / "scan.h5", replace(cartesian(lines()), identity=identity))
+    (again,) = read_ismrmrd(tmp_path / "scan.h5")
+    assert dict(again.identity.attributes) == attributes
+    assert again.identity.frame_of_reference_uid == "1.2.3"
+
+
+def test_what_the_standard_cannot_hold_of_a_patient_is_left_out(tmp_path: Path) -> None:
+    attributes = {"PatientSex": "unknown", "StudyDate": "1970", "PatientWeight": "heavy"}
+    study = replace(cartesian(lines()), identity=Identity(attributes=attributes))
+    write_ismrmrd(tmp_path / "scan.h5", study)
+    assert not read_ismrmrd(tmp_path / "scan.h5")[0].identity.attributes
