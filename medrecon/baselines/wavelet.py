@@ -8,7 +8,8 @@ from torch import Tensor
 
 from medrecon.baselines.regularized import CLOSE, Effort, regularized
 from medrecon.data_term import DataTerm
-from medrecon.operators.wavelet import ShiftedWavelets, Wavelet, interleaved_shifts
+from medrecon.operators.shifted_wavelets import ShiftedWavelets, interleaved_shifts
+from medrecon.operators.wavelet import Wavelet
 from medrecon.regularizers import Sparsity
 from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner
 from medrecon.solvers.progress import Progress

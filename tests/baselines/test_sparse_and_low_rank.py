@@ -10,7 +10,8 @@ from medrecon.data_term import DataTerm
 from medrecon.errors import InconsistentError
 from medrecon.operators.difference import Difference
 from medrecon.operators.patches import SeriesBlocks
-from medrecon.operators.wavelet import ShiftedWavelets, Wavelet, interleaved_shifts
+from medrecon.operators.shifted_wavelets import ShiftedWavelets, interleaved_shifts
+from medrecon.operators.wavelet import Wavelet
 from medrecon.regularizers import NuclearNorm, Sparsity, TotalVariation
 from tests.contracts import distance, random
 from tests.oracles import dense

@@ -11,7 +11,8 @@ from medrecon.baselines.regularized import CLOSE, regularized
 from medrecon.data_term import DataTerm
 from medrecon.grid import Grid
 from medrecon.operators.cartesian import CartesianSense
-from medrecon.operators.wavelet import ShiftedWavelets, Wavelet, interleaved_shifts
+from medrecon.operators.shifted_wavelets import ShiftedWavelets, interleaved_shifts
+from medrecon.operators.wavelet import Wavelet
 from medrecon.regularizers import Sparsity
 from medrecon.simulate_mr import coil_sensitivities
 from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner

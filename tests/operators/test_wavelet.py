@@ -8,7 +8,8 @@ import torch
 from medrecon.arrays import Space
 from medrecon.errors import InconsistentError
 from medrecon.operators.patches import SeriesBlocks
-from medrecon.operators.wavelet import ShiftedWavelets, Wavelet, interleaved_shifts
+from medrecon.operators.shifted_wavelets import ShiftedWavelets, interleaved_shifts
+from medrecon.operators.wavelet import Wavelet
 from tests.contracts import CHECKS, distance, name, random
 
 EVEN = Wavelet(Space((2, 32, 24), complex=True), (-2, -1), "db2", 2)
