@@ -59,17 +59,17 @@ WEIGHTS: dict[str, tuple[float, ...]] = {
 }
 ITERATIONS = {"cg_sense": 40, "wavelet": 60, "tv": 60}
 SAMPLER: dict[str, Any] = {
-    "trust": 8.0,
+    "trust": 16.0,
     "sigma_start": 0.2,
     "sigma_end": 0.004,
     "steps": 20,
 }
-TV_Z = 100.0
+TV_Z = 30.0
 GRID = {
-    "trust": (4.0, 16.0),
+    "trust": (4.0, 8.0, 32.0),
     "sigma_start": (0.1, 0.5),
     "sigma_end": (0.01,),
-    "tv_z": (0.0, 30.0, 300.0),
+    "tv_z": (0.0, 100.0),
 }
 
 
@@ -270,6 +270,8 @@ def main() -> None:
         rows += new
         assert study.reference is not None
         pictures[f"{volume} x{acceleration:g}"] = {"truth": study.reference, **images}
+    if arguments.tune:
+        return
     if arguments.plot and pictures:
         plot(arguments.plot, pictures)
     machine = {
