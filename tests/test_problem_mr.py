@@ -21,8 +21,13 @@ from medrecon.volume import Unit, Volume
 SHAPE = (4, 40, 36)
 GRID = Grid.centred(SHAPE, (5.0, 4.0, 4.0))
 CLASSICAL = ["prior=null", "sampler=null", "acquisition.coils=6", "acquisition.noise_std=0.005"]
+BASELINES = (
+    "baselines=[{method: adjoint}, {method: zero_filled}, "
+    "{method: cg_sense, iterations: 40, weight: 200.0}]"
+)
 CARTESIAN = [
     *CLASSICAL,
+    BASELINES,
     "acquisition.pattern=uniform",
     "acquisition.acceleration=2.0",
     "acquisition.calibration_lines=14",
