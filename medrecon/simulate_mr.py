@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
-from medrecon.geometry import Cartesian
+from medrecon.geometry import Cartesian, MRGeometry
 from medrecon.geometry.kspace import image_to_kspace
 from medrecon.grid import Grid, Triple
 from medrecon.study import Identity, Study
@@ -65,27 +65,56 @@ def simulate_mr(
     InconsistentError
         If the mask does not fit, or the image is empty or not finite.
     """
-    image = magnitude.data.double().clamp_min(0)
     shape = magnitude.grid.shape
     if shape[-mask.ndim :] != mask.shape:
         raise InconsistentError(f"A mask of shape {mask.shape} does not fit an image of {shape}.")
-    if not bool(torch.isfinite(image).all()) or not bool(image.any()):
-        raise InconsistentError("The image to simulate from is empty or not finite.")
+    image = signal_of(magnitude)
     geometry = Cartesian(mask=mask, encoded=encoded)
     maps = coil_sensitivities(magnitude.grid, coils)
     phase = ObjectPhase.drawn(generator).on(magnitude.grid)
     signal = image * torch.exp(1j * phase)
     clean = image_to_kspace(maps * signal.to(maps.dtype), range(-geometry.encoded, 0))
-    deviation = noise_std * float(np.quantile(image.numpy(), 0.99))
+    deviation = noise_deviation(image, noise_std)
     noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
     kspace = clean + deviation * noise
     if not geometry.is_3d:
         kspace = kspace.transpose(0, 1).contiguous()
     kspace = kspace * torch.from_numpy(geometry.samples.copy())
+    return simulated_study(kspace, geometry, magnitude.grid, image, phase, deviation)
+
+
+def signal_of(magnitude: Volume) -> Tensor:
+    """Take the image's voxels, float64, negative ones as 0.
+
+    Raises
+    ------
+    InconsistentError
+        If the image is empty or not finite.
+    """
+    image = magnitude.data.double().clamp_min(0)
+    if not bool(torch.isfinite(image).all()) or not bool(image.any()):
+        raise InconsistentError("The image to simulate from is empty or not finite.")
+    return image
+
+
+def noise_deviation(image: Tensor, noise_std: float) -> float:
+    """Root of ``E|n|^2`` per sample, of a share of the image's 99th percentile."""
+    return noise_std * float(np.quantile(image.numpy(), 0.99))
+
+
+def simulated_study(
+    kspace: Tensor,
+    geometry: MRGeometry,
+    grid: Grid,
+    image: Tensor,
+    phase: Tensor,
+    deviation: float,
+) -> Study:
+    """Put simulated measurements, and the truth behind them, in one value."""
     return Study(
         measurements=kspace,
         geometry=geometry,
-        grid=magnitude.grid,
+        grid=grid,
         noise_std=deviation if deviation > 0 else None,
         identity=Identity(simulated=True),
         reference=image.float(),

@@ -15,8 +15,14 @@ from medrecon.geometry.kspace import crop_or_pad, image_to_kspace, kspace_to_ima
 from medrecon.grid import Grid
 from medrecon.operators.noncartesian import NonCartesianSense
 from medrecon.protocol import NonCartesianScan
-from medrecon.simulate_mr import ObjectPhase, coil_sensitivities
-from medrecon.study import Identity, Study
+from medrecon.simulate_mr import (
+    ObjectPhase,
+    coil_sensitivities,
+    noise_deviation,
+    signal_of,
+    simulated_study,
+)
+from medrecon.study import Study
 from medrecon.trajectories import koosh, radial, spiral, stack
 from medrecon.volume import Volume
 
@@ -98,9 +104,7 @@ def simulate_trajectory(
     InconsistentError
         If the image is empty or not finite, or the trajectory does not fit it.
     """
-    image = magnitude.data.double().clamp_min(0)
-    if not bool(torch.isfinite(image).all()) or not bool(image.any()):
-        raise InconsistentError("The image to simulate from is empty or not finite.")
+    image = signal_of(magnitude)
     axes = tuple(range(3 - geometry.trajectory.shape[-1], 3))
     phase = ObjectPhase.drawn(generator)
     fine = _finer_grid(magnitude.grid, axes)
@@ -108,19 +112,12 @@ def simulate_trajectory(
     maps = coil_sensitivities(fine, coils, magnitude.grid.center)
     clean = torch.stack([_measured(signal, one, geometry) for one in maps], geometry.coil_axis)
     clean *= FINER ** (-len(axes) / 2)  # orthonormal over the fine voxels to that over the coarse
-    deviation = noise_std * float(np.quantile(image.numpy(), 0.99))
+    deviation = noise_deviation(image, noise_std)
     kspace = clean + deviation * torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
     if geometry.partitions is not None:
         kspace[:, torch.from_numpy(~geometry.partitions)] = 0
-    return Study(
-        measurements=kspace,
-        geometry=geometry,
-        grid=magnitude.grid,
-        noise_std=deviation if deviation > 0 else None,
-        identity=Identity(simulated=True),
-        reference=image.float(),
-        reference_phase=phase.on(magnitude.grid).float(),
-    )
+    truth = phase.on(magnitude.grid)
+    return simulated_study(kspace, geometry, magnitude.grid, image, truth, deviation)
 
 
 def _measured(signal: Tensor, sensitivity: Tensor, geometry: NonCartesian) -> Tensor:
