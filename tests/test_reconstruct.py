@@ -123,6 +123,6 @@ def test_what_does_not_fit_is_refused_in_one_sentence(ct, mr):
         mr_problem(ct[0], mr[1])
     with pytest.raises(InconsistentError, match="MR study"):
         ct_problem(mr[0], ct[1])
-    wrong = load_protocol("ct_cone_sparse", [*CT, "prior.name=mr_brain"])
+    wrong = load_protocol("ct_cone_sparse", [*CT, "prior.name=mr-axial-256"])
     with pytest.raises(WeightsError, match="is for MR"):
         run(ct[0], wrong)

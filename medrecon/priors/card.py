@@ -33,6 +33,8 @@ class Architecture(_Part):
     widths: tuple[int, ...]
     blocks: int
     embedding: int
+    neighbours: bool = False
+    """Whether a slice is denoised with the noisy slices below and above it in view."""
 
 
 class Intensity(_Part):

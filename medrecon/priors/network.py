@@ -54,6 +54,9 @@ class UNet(nn.Module):
         Residual blocks per level and direction.
     embedding
         Size of the noise-level embedding.
+    neighbours
+        Whether it also sees the slices below and above, as their differences from the slice:
+        zero where there is none.
     """
 
     frequencies: Tensor
@@ -64,16 +67,19 @@ class UNet(nn.Module):
         widths: tuple[int, ...] = (48, 96, 160),
         blocks: int = 2,
         embedding: int = 128,
+        neighbours: bool = False,
     ) -> None:
         super().__init__()
         self.channels = channels
+        self.neighbours = neighbours
         self.stride = 2 ** len(widths)
         # Frequencies of log(sigma)/4; spread so that neighbouring noise levels stay apart.
         self.register_buffer("frequencies", torch.linspace(0.1, 3.0, 32))
         self.embed = nn.Sequential(
             nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.head = nn.Conv2d(4 * (channels + 2), widths[0], 3, padding=1)
+        seen = channels * (3 if neighbours else 1)
+        self.head = nn.Conv2d(4 * (seen + 2), widths[0], 3, padding=1)
         self.encoder = nn.ModuleList()
         self.downsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -103,7 +109,9 @@ class UNet(nn.Module):
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, noise_label: Tensor, position: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_label: Tensor, position: Tensor, differences: Tensor | None = None
+    ) -> Tensor:
         """Apply the network.
 
         Parameters
@@ -114,6 +122,9 @@ class UNet(nn.Module):
             One number per image, shape ``(batch,)``; ``log(sigma) / 4`` by convention.
         position
             x and y of every pixel in [-1, 1] over the full slice, shape ``(batch, 2, y, x)``.
+        differences
+            Slice below and slice above minus ``x``, shape ``(batch, 2 channels, y, x)``; ``None``
+            for zeros. Only a network with ``neighbours`` sees them.
 
         Returns
         -------
@@ -122,7 +133,11 @@ class UNet(nn.Module):
         """
         phase = 2 * math.pi * noise_label[:, None] * self.frequencies[None]
         embedding = self.embed(torch.cat([phase.sin(), phase.cos()], dim=1))
-        h = self.head(F.pixel_unshuffle(torch.cat([x, position], dim=1), 2))
+        seen = [x, position]
+        if self.neighbours:
+            absent = x.new_zeros((len(x), 2 * self.channels, *x.shape[2:]))
+            seen.append(absent if differences is None else differences)
+        h = self.head(F.pixel_unshuffle(torch.cat(seen, dim=1), 2))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.encoder):
             for block in stage:  # type: ignore[attr-defined]
@@ -152,6 +167,9 @@ class EDM(nn.Module):
 
     .. math:: D(x, \sigma) = c_{skip} x + c_{out} F(c_{in} x, \ln(\sigma)/4)
 
+    A network that sees the noisy neighbours of a slice too, with noise of their own, gives the
+    mean given all three.
+
     Parameters
     ----------
     network
@@ -170,11 +188,18 @@ class EDM(nn.Module):
         self.network = network
         self.sigma_data = sigma_data
 
-    def forward(self, x: Tensor, sigma: Tensor, position: Tensor) -> Tensor:
-        """Denoise ``x`` (batch, channels, y, x) whose noise has deviation ``sigma`` (batch,)."""
+    def forward(
+        self, x: Tensor, sigma: Tensor, position: Tensor, neighbours: Tensor | None = None
+    ) -> Tensor:
+        """Denoise ``x`` (batch, channels, y, x) whose noise has deviation ``sigma`` (batch,).
+
+        ``neighbours`` are the noisy slices below and above, (batch, 2 channels, y, x); where
+        there is none, ``x`` itself stands for it.
+        """
         s = sigma.view(-1, 1, 1, 1)
         total = (s**2 + self.sigma_data**2).sqrt()
         c_skip = (self.sigma_data / total) ** 2
         c_out = s * self.sigma_data / total
-        raw: Tensor = self.network(x / total, sigma.log() / 4, position)
+        differences = None if neighbours is None else (neighbours - x.repeat(1, 2, 1, 1)) / total
+        raw: Tensor = self.network(x / total, sigma.log() / 4, position, differences)
         return c_skip * x + c_out * raw.to(x.dtype)

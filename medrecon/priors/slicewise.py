@@ -15,7 +15,9 @@ from medrecon.priors.network import EDM, position_channels
 
 @dataclass(frozen=True, eq=False)
 class Slicewise:
-    """Denoises every axial slice of a volume by itself.
+    """Denoises the axial slices of a volume, each with its neighbours in view where the model can.
+
+    A model with neighbours expects noise that is independent from slice to slice.
 
     Parameters
     ----------
@@ -38,22 +40,34 @@ class Slicewise:
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Denoise ``x`` (z, y, x), real for a 1-channel and complex for a 2-channel network."""
         channels = torch.view_as_real(x).movedim(-1, 1) if x.is_complex() else x[:, None]
-        clean = torch.cat([self._slices(part, sigma) for part in torch.split(channels, self.batch)])
+        count = len(channels)
+        clean = torch.cat(
+            [
+                self._slices(channels, first, min(first + self.batch, count), sigma)
+                for first in range(0, count, self.batch)
+            ]
+        )
         if x.is_complex():
             return torch.view_as_complex(clean.movedim(1, -1).contiguous())
         return clean[:, 0]
 
     @torch.no_grad()
-    def _slices(self, x: Tensor, sigma: float) -> Tensor:
-        """Pad to the network's stride by repeating the border, denoise, crop."""
-        height, width = x.shape[-2:]
+    def _slices(self, volume: Tensor, first: int, end: int, sigma: float) -> Tensor:
+        """Denoise slices ``first`` to ``end``, padded to the network's stride."""
+        height, width = volume.shape[-2:]
         stride = self.model.network.stride
         pad = (0, -width % stride, 0, -height % stride)
+        last = len(volume) - 1
+        index = torch.arange(first, end, device=volume.device)
+        x = F.pad(volume[first:end], pad, mode="replicate")
+        around = None
+        if self.model.network.neighbours:  # at the ends a slice stands for its missing neighbour
+            below, above = (volume[(index + k).clamp(0, last)] for k in (-1, 1))
+            around = F.pad(torch.cat([below, above], dim=1), pad, mode="replicate")
         position = position_channels(height, width).to(x)
-        padded = F.pad(x, pad, mode="replicate")
         where = F.pad(position[None], pad, mode="replicate").expand(len(x), -1, -1, -1)
         level = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
-        clean: Tensor = self.model(padded, level, where)
+        clean: Tensor = self.model(x, level, where, around)
         return clean[..., :height, :width]
 
 

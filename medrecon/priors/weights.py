@@ -84,7 +84,9 @@ def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
             f"expected {card.sha256[:12]}); install them again."
         )
     shape = card.architecture
-    network = UNet(shape.channels, shape.widths, shape.blocks, shape.embedding)
+    network = UNet(
+        shape.channels, shape.widths, shape.blocks, shape.embedding, shape.neighbours
+    )
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
         network.load_state_dict(state)

@@ -54,7 +54,7 @@ def steps(device: str, quick: bool) -> dict[str, Step]:
     b = C.adjoint(on(stack["kspace"]))
     volume = volume_kspace(32 if quick else 128).to(device)
     whole = Cartesian(mask=np.ones(volume.shape[1:], dtype=bool))
-    prior = load_prior("mr_brain", device=device).denoiser
+    prior = load_prior("mr-axial-256", device=device).denoiser
     return {
         "NUFFT forward, 8 coils, 256^2, 402 x 512": lambda: A(images),
         "NUFFT adjoint": lambda: A.adjoint(y),

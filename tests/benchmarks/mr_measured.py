@@ -75,7 +75,7 @@ def protocol(
         "baselines": baselines,
     }
     if trust is not None:
-        tree["prior"] = {"name": "mr_brain"}
+        tree["prior"] = {"name": "mr-axial-256"}
         tree["sampler"] = {
             "steps": 20,
             "sigma_start": 0.1,

@@ -140,7 +140,7 @@ def protocol(
     if sampler is not None:
         settings = dict(sampler)
         tv_z = settings.pop("tv_z", TV_Z)
-        tree["prior"] = {"name": "mr_brain"}
+        tree["prior"] = {"name": "mr-axial-256"}
         tree["sampler"] = {"start": "wavelet", **SAMPLER, **settings}
         if tv_z:
             tree["sampler"]["tv_z"] = {"weight": tv_z}

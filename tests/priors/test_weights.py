@@ -17,8 +17,8 @@ from medrecon.priors.weights import SHIPPED, load_prior, sha256, shipped_priors
 
 @pytest.fixture
 def copied(tmp_path):
-    folder = tmp_path / "ct_body"
-    shutil.copytree(SHIPPED / "ct_body", folder)
+    folder = tmp_path / "ct-axial-256"
+    shutil.copytree(SHIPPED / "ct-axial-256", folder)
     return folder
 
 
@@ -30,7 +30,7 @@ def _refresh(folder):
 
 def test_every_shipped_prior_loads_and_has_a_full_card():
     names = [card.name for card in shipped_priors()]
-    assert names == ["ct_body", "mr_brain"]
+    assert names == ["ct-axial-256", "mr-axial-256"]
     for name in names:
         card = load_prior(name).card
         assert card.data
@@ -41,7 +41,7 @@ def test_every_shipped_prior_loads_and_has_a_full_card():
 def test_the_shipped_ct_prior_denoises_a_patient_it_has_never_seen(pytestconfig):
     image, _ = read_image(pytestconfig.rootpath / "data" / "chest_ct.nii.gz")
     clean = (image.data[10:12].clamp(-1000, 1600) + 1000) / 1300 - 1
-    prior = load_prior("ct_body").denoiser
+    prior = load_prior("ct-axial-256").denoiser
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     for sigma in (0.1, 0.5):
         error = float((prior(clean + sigma * noise, sigma) - clean).square().mean())
@@ -88,7 +88,7 @@ def test_weights_with_nan_or_missing_keys_are_refused(copied):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(WeightsError, match="ct_body"):
+    with pytest.raises(WeightsError, match="ct-axial-256"):
         load_prior("nobody")
 
 
