@@ -1,0 +1,1 @@
+"""Priors of other projects: recognised, tried on a phantom, written as ours."""

@@ -1,0 +1,1 @@
+"""Networks of other projects' priors, rebuilt to load their weights."""
