@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from medrecon.errors import UnreadableError, WeightsError
+from medrecon.priors.diffusion import Diffusion, Parametrisation
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -35,6 +36,21 @@ class Architecture(_Part):
     embedding: int
     neighbours: bool = False
     """Whether a slice is denoised with the noisy slices below and above it in view."""
+
+
+class ForeignArchitecture(_Part):
+    """A network of another project, by its name in :mod:`medrecon.priors.networks.registry`."""
+
+    kind: str
+    channels: Literal[1, 2]
+    """1 for MR: the real and the imaginary part are denoised as two images."""
+    settings: dict[str, Any]
+    """Arguments of the network."""
+
+    @property
+    def neighbours(self) -> bool:
+        """No foreign network sees the slices below and above."""
+        return False
 
 
 class Intensity(_Part):
@@ -64,19 +80,34 @@ class Card(_Part):
     name: str
     title: str
     modality: Literal["CT", "MR"]
-    parametrisation: Literal["edm"]
-    architecture: Architecture
+    parametrisation: Parametrisation
+    architecture: Architecture | ForeignArchitecture
     intensity: Intensity
     sigma_data: Annotated[float, Field(gt=0)]
     sigma_range: tuple[float, float]
     pixel_mm: tuple[float, float] | None
     """Range of pixel sizes in the training data; null where not known."""
     validation: tuple[Level, ...]
+    validation_ood: dict[str, tuple[Level, ...]] = {}
+    """The same on images unlike those of training, by the name of the set."""
     training: str
     data: tuple[Source, ...]
     licence: str
     limitations: str
     sha256: str
+    diffusion: Diffusion | None = None
+    """How an imported network was trained; our own are denoisers themselves."""
+    parameters: int | None = None
+    seconds_per_slice: float | None = None
+    """Of 256 x 256 pixels, on the machine named in ``training``."""
+    schedules: dict[str, dict[int, tuple[float, ...]]] = {}
+    """Noise levels found best for a task, by its name and the number of steps."""
+
+    @model_validator(mode="after")
+    def _foreign_networks_say_how(self) -> Card:
+        if isinstance(self.architecture, ForeignArchitecture) != (self.diffusion is not None):
+            raise ValueError("imported networks, and only they, say how they were trained")
+        return self
 
 
 def read_card(folder: Path) -> Card:

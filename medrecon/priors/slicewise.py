@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
 from medrecon.priors.network import EDM, position_channels
+from medrecon.priors.wrapped import Wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Slicewise:
         Slices per call: changes memory and speed, not the result.
     """
 
-    model: EDM
+    model: EDM | Wrapped
     levels: tuple[tuple[float, float], ...]
     batch: int = 8
 

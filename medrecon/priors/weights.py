@@ -5,15 +5,26 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from medrecon.errors import WeightsError
-from medrecon.priors.card import CARD_FILE, WEIGHTS_FILE, Card, read_card
+from medrecon.priors.card import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    Architecture,
+    Card,
+    ForeignArchitecture,
+    read_card,
+)
 from medrecon.priors.network import EDM, UNet
+from medrecon.priors.networks.registry import build_network
 from medrecon.priors.slicewise import Slicewise
+from medrecon.priors.wrapped import Wrapped
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -83,13 +94,10 @@ def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
             f"The weights of prior {card.name!r} are not those of its card (sha256 {digest[:12]}, "
             f"expected {card.sha256[:12]}); install them again."
         )
-    shape = card.architecture
-    network = UNet(
-        shape.channels, shape.widths, shape.blocks, shape.embedding, shape.neighbours
-    )
+    network = _network(card.architecture)
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
-        network.load_state_dict(state)
+        network.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError) as error:
         first = str(error).splitlines()[-1].strip()
         raise WeightsError(
@@ -100,10 +108,25 @@ def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
     network = network.eval().requires_grad_(False).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     levels = tuple((level.sigma, level.mse) for level in card.validation)
-    return Prior(Slicewise(EDM(network, card.sigma_data), levels, batch), card)
+    return Prior(Slicewise(_model(network, card), levels, batch), card)
 
 
-def save_weights(network: UNet, folder: Path) -> str:
+def _network(shape: Architecture | ForeignArchitecture) -> nn.Module:
+    """Build a card's network without memory for its weights."""
+    with torch.device("meta"):
+        if isinstance(shape, ForeignArchitecture):
+            return build_network(shape.kind, shape.settings)
+        return UNet(shape.channels, shape.widths, shape.blocks, shape.embedding, shape.neighbours)
+
+
+def _model(network: nn.Module, card: Card) -> EDM | Wrapped:
+    """Make the network a denoiser of slices."""
+    if card.diffusion is not None:
+        return Wrapped(network, card.diffusion, complex_images=card.modality == "MR")
+    return EDM(cast("UNet", network), card.sigma_data)
+
+
+def save_weights(network: nn.Module, folder: Path) -> str:
     """Write a network's weights in half precision; returns their sha256."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
