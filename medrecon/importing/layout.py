@@ -122,3 +122,40 @@ def state_dicts(state: State) -> Iterator[dict[str, Tensor]]:
     root = {key: value for key, value in state.items() if "/" not in key}
     if root:
         yield plain(root)
+
+
+def lookup(config: Config | None, *names: str) -> Any:
+    """Find the first of ``names`` anywhere in a configuration, outer levels first; else ``None``.
+
+    References and expressions of a MONAI bundle (``"@name"``, ``"$code"``) are not values.
+    """
+    level: list[Any] = [config or {}]
+    while level:
+        for name in names:
+            for block in level:
+                value = block.get(name) if isinstance(block, Mapping) else None
+                if value is not None and not (isinstance(value, str) and value[:1] in "@$"):
+                    return value
+        level = [
+            item
+            for block in level
+            for item in (block.values() if isinstance(block, Mapping) else block)
+            if isinstance(item, Mapping | list | tuple)
+        ]
+    return None
+
+
+def image_channels(count: int, layout: str) -> int:
+    """Check that images are real or complex ones.
+
+    Raises
+    ------
+    WeightsError
+        If they have another number of channels.
+    """
+    if count not in (1, 2):
+        raise WeightsError(
+            f"The {layout} network takes images of {count} channels; medrecon's are real (1) or "
+            "complex (2), not coloured or latent."
+        )
+    return count
