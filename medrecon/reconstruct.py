@@ -14,17 +14,10 @@ from torch import Tensor
 from medrecon.baselines import cgls, total_variation
 from medrecon.compare import compare_tensors, complex_nrmse
 from medrecon.errors import WeightsError
-from medrecon.operators.difference import Difference
 from medrecon.priors.weights import Prior, load_prior
 from medrecon.problem import Problem, ct_problem, mr_problems
-from medrecon.protocol import Baseline, Noise, Protocol, Sampler
-from medrecon.regularizers import TotalVariation
-from medrecon.sampling.consistency import CGSettings, Consistency
-from medrecon.sampling.dds import dds
-from medrecon.sampling.noise import SliceNoise
-from medrecon.sampling.renoise import DDIM, DDS, Fresh, Renoise
-from medrecon.sampling.schedule import karras_sigmas
-from medrecon.solvers.preconditioner import PRECONDITIONERS
+from medrecon.protocol import Baseline, Protocol, Sampler
+from medrecon.samplers import assemble
 from medrecon.study import Study
 from medrecon.volume import Volume
 
@@ -261,23 +254,10 @@ def _sample(
     record: dict[str, Any],
 ) -> _Stage:
     """Run the sampler from its start."""
-    start = (
-        torch.zeros_like(problem.data.rhs) if settings.start == "noise" else images[settings.start]
-    )
-    steps = dds(
-        prior.denoiser,
-        _consistency(problem, settings),
-        start,
-        karras_sigmas(
-            settings.steps, settings.sigma_start, settings.sigma_end, settings.schedule_exponent
-        ),
-        renoise=_law(settings.noise),
-        noise=SliceNoise(spacing=problem.grid.spacing[0], length=settings.noise.correlation_mm),
-        generator=torch.Generator().manual_seed(seed),
-        trust=settings.trust,
-    )
-    record["steps"] = []
-    for step in steps:
+    sampler = assemble(prior, problem, settings, images, seed)
+    record |= {"calls": 0, "steps": []}
+    for step in sampler.steps:
+        record["calls"] = sampler.counted.calls
         record["steps"].append(
             {
                 "sigma": step.sigma,
@@ -286,25 +266,5 @@ def _sample(
                 "outcome": step.outcome.name.lower(),
             }
         )
-        yield Event(RESULT, step.index + 1, settings.steps, step.residual)
+        yield Event(RESULT, step.index + 1, len(sampler.sigmas), step.residual)
     return step.estimate
-
-
-def _consistency(problem: Problem, settings: Sampler) -> Consistency:
-    cg = CGSettings(
-        max_iterations=settings.cg.max_iterations,
-        tolerance=settings.cg.tolerance,
-        preconditioner=PRECONDITIONERS[settings.cg.preconditioner],
-        noise_stop=settings.cg.noise_stop,
-    )
-    if settings.tv_z is None:
-        return Consistency(problem.data, cg)
-    along_z = Difference(problem.data.operator.domain, problem.grid.spacing, (0,))
-    regularizer = TotalVariation(along_z, settings.tv_z.weight)
-    return Consistency(problem.data, cg, regularizer, settings.tv_z.penalty)
-
-
-def _law(noise: Noise) -> Renoise:
-    if noise.law == "fresh":
-        return Fresh()
-    return DDIM(noise.eta) if noise.law == "ddim" else DDS(noise.eta)

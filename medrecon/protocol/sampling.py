@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from medrecon.protocol.methods import Start
+from medrecon.protocol.presets import Preset, filled
 from medrecon.protocol.settings import Count, NonNegative, Positive, Settings, Share
 
 
@@ -22,12 +23,14 @@ class Prior(Settings):
 class Noise(Settings):
     """How the estimate is noised again after every step (the law between two noise levels)."""
 
-    law: Literal["ddim", "dds", "fresh"] = "fresh"
-    """``ddim``: DDIM's eta; ``dds``: the released DDS code's eta; ``fresh``: all new noise."""
+    law: Literal["ddim", "dds", "diffpir", "fresh"] = "fresh"
+    """``ddim``: DDIM's eta; ``dds``: the released DDS code's eta; ``diffpir``: DiffPIR's zeta;
+    ``fresh``: all new noise."""
     eta: Share = 1.0
     """Share of new noise under the law (ignored by ``fresh``)."""
-    correlation_mm: NonNegative = 0.0
-    """Length over which the noise of neighbouring slices stays alike; 0: independent."""
+    correlation_mm: NonNegative | None = 0.0
+    """Length over which the noise of neighbouring slices stays alike; 0: independent; null: what
+    suits the prior, 5 where it sees single slices and 0 where it sees their neighbours."""
 
 
 class ConjugateGradients(Settings):
@@ -49,24 +52,52 @@ class TVz(Settings):
     """In nats times mm per unit of the normalised image; larger is smoother along z."""
     penalty: Positive = 10.0
     """ADMM's rho over the weight; changes convergence, not the optimum."""
+    unit: Literal["nats", "curvature"] = "nats"
+    """nats: as said; curvature: of a data term whose largest curvature is scaled to 1, and of
+    differences per slice instead of mm, as published settings are meant."""
 
 
 class Sampler(Settings):
-    """Decomposed diffusion sampling (DDS): denoise, make consistent, noise again."""
+    """Decomposed diffusion sampling (DDS) and its family: denoise, make consistent, noise again."""
 
+    preset: Preset | None = None
+    """A published sampler: gives every setting that is not given here (see docs/sampling.md)."""
     steps: Count = 20
     sigma_start: Positive = 1.0
-    """First noise level, in the prior's unit (CT: 1 = 1300 HU)."""
+    """First noise level, in the prior's unit (CT: 1 = 1300 HU); lowered to the largest that the
+    prior was trained for."""
     sigma_end: Positive = 0.01
+    schedule: Literal["karras", "geometric", "ddim", "dpm-solver++", "deis", "momentum"] = "karras"
+    """Noise levels between the two: karras; geometric: each the same part of the one before; ddim:
+    even in the time of the variance-preserving chain. dpm-solver++ (geometric), deis and momentum
+    (karras) are multistep solvers of the probability flow, without new noise after the start."""
     schedule_exponent: Positive = 7.0
     """Karras' rho: how the levels crowd towards the end."""
+    momentum: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Beta of the schedule ``momentum``: 1 is undamped."""
     start: Start
     """The baseline that noise of the first level is added to, or noise alone."""
+    denoise: Literal["tweedie", "predictor_corrector"] = "tweedie"
+    """What the data step is given: the posterior mean (one call of the network per step), or the
+    noisy volume taken to the next level by the reverse SDE and a Langevin step (two calls, the
+    last step one)."""
+    signal_to_noise: Positive = 0.16
+    """Length of the Langevin step (``predictor_corrector``)."""
+    anchor: Literal["error", "constant", "none"] = "error"
+    """What holds the data step near the denoised volume: ``error``: its error variance at the noise
+    level, times ``trust``; ``constant``: ``gamma``; ``none``: only the number of iterations."""
     trust: Positive = 1.0
     """Factor on the denoiser's own (validation) error variance: above 1 follows the data more."""
+    gamma: Positive = 1.0
+    """Weight of a data term whose largest curvature is scaled to 1 (anchor ``constant``)."""
     noise: Noise = Noise()
     cg: ConjugateGradients = ConjugateGradients()
     tv_z: TVz | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_gives_what_is_not_given(cls, given: Any) -> Any:
+        return filled(given)
 
     @model_validator(mode="after")
     def _levels_fall(self) -> Self:

@@ -7,13 +7,14 @@ that checks.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_serializer, model_validator
 
 from medrecon.protocol.corrections import BeamHardening, Counts, Rings, TiffImages
 from medrecon.protocol.methods import METHODS, Baseline
 from medrecon.protocol.mr import CoilCompression, CoilMaps
+from medrecon.protocol.presets import filled
 from medrecon.protocol.sampling import Prior, Sampler
 from medrecon.protocol.scans import Scan
 from medrecon.protocol.settings import Finite, Label, NonNegative, Positive, Settings, Size
@@ -111,6 +112,13 @@ class Protocol(Settings):
     prior: Prior | None = None
     sampler: Sampler | None = None
     output: Output = Output()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _presets_are_of_the_modality(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "sampler" not in given:
+            return given
+        return {**given, "sampler": filled(given["sampler"], str(given.get("modality")))}
 
     @model_validator(mode="after")
     def _modality_fits(self) -> Self:

@@ -1,46 +1,20 @@
-"""The reverse loop: denoise, make consistent, noise again."""
+"""Decomposed diffusion sampling: the plain member of the family."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from medrecon.priors.denoiser import Denoiser
 from medrecon.sampling.consistency import Consistency
+from medrecon.sampling.data_step import ErrorVariance, ProximalStep
+from medrecon.sampling.denoise import Tweedie
+from medrecon.sampling.loop import Method, Renoise, Step, sample
 from medrecon.sampling.noise import SliceNoise
-from medrecon.sampling.renoise import Renoise
-from medrecon.solvers.cg import Outcome
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the sampler.
-
-    Parameters
-    ----------
-    index
-        Counts from 0.
-    sigma
-        Noise level of the step.
-    estimate
-        The consistent estimate of the clean volume; that of the last step is the result.
-    residual
-        Relative residual of the step's linear system.
-    iterations
-        Conjugate gradient iterations it took.
-    outcome
-        How conjugate gradients ended.
-    """
-
-    index: int
-    sigma: float
-    estimate: Tensor
-    residual: float
-    iterations: int
-    outcome: Outcome
+from medrecon.sampling.start import NoisyStart
 
 
 def dds(
@@ -54,7 +28,7 @@ def dds(
     generator: torch.Generator,
     trust: float = 1.0,
 ) -> Iterator[Step]:
-    """Sample a volume by decomposed diffusion sampling.
+    """Sample a volume by decomposed diffusion sampling: denoise, make consistent, noise again.
 
     The caller owns the loop: every iteration of the generator is one step, the last one's
     ``estimate`` is the reconstruction.
@@ -92,16 +66,10 @@ def dds(
     ICLR 2024, arXiv:2303.05754; here with Hermitian inner products, an exact adjoint, a data term
     in nats and total variation that does not tie the top slice to the bottom one.
     """
-    x = start + sigmas[0] * noise(start, generator)
-    split = None
-    for index, sigma in enumerate(sigmas):
-        denoised = prior(x, sigma)
-        variance = trust * prior.error_variance(sigma)
-        solution, split = consistency(denoised, variance, split)
-        yield Step(
-            index, sigma, solution.value, solution.residual, solution.iterations, solution.outcome
-        )
-        if index + 1 < len(sigmas):
-            predicted = (x - denoised) / sigma
-            fresh = noise(start, generator)
-            x = renoise(solution.value, predicted, fresh, sigma, sigmas[index + 1])
+    method = Method(
+        NoisyStart(start),
+        Tweedie(prior),
+        ProximalStep(consistency, ErrorVariance(prior, trust)),
+        renoise,
+    )
+    return sample(method, sigmas, partial(noise, start, generator))

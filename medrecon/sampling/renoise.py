@@ -1,29 +1,23 @@
-"""How an estimate is noised again: three laws from one noise level to the next.
+"""How an estimate is noised again: memoryless laws from one noise level to the next.
 
 Only fresh noise is unbiased: with a white Gaussian prior its samples average to the posterior mean.
 DDIM's and DDS's laws reuse the noise that the network predicted, which belongs to its estimate
-before the data step, so their average is drawn off (``tests/sampling/test_dds.py``).
+before the data step, so their average is drawn off (``tests/sampling/test_oracle.py``).  DiffPIR's
+law takes the noise that the consistent estimate implies instead.
 
 All are written for ``x = x0 + sigma n`` (variance exploding).  A variance-preserving sampler is
-the same thing in other variables: ``sigma^2 = (1 - abar) / abar``.
+the same thing in other variables: ``sigma^2 = (1 - abar) / abar``.  Laws that remember earlier
+levels are in :mod:`medrecon.sampling.multistep`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
-
-class Renoise(Protocol):
-    """From the consistent estimate to the next noisy image."""
-
-    def __call__(
-        self, estimate: Tensor, predicted_noise: Tensor, fresh: Tensor, sigma: float, target: float
-    ) -> Tensor:
-        """``estimate`` plus noise of deviation ``target``; ``sigma`` is the level it came from."""
+from medrecon.sampling.loop import Draw, Memory, Point
 
 
 @dataclass(frozen=True)
@@ -45,11 +39,11 @@ class DDIM:
     eta: float
 
     def __call__(
-        self, estimate: Tensor, predicted_noise: Tensor, fresh: Tensor, sigma: float, target: float
-    ) -> Tensor:
-        """See :class:`Renoise`."""
-        c = self.eta * target * math.sqrt(max(0.0, 1 - (target / sigma) ** 2))
-        return estimate + math.sqrt(target**2 - c**2) * predicted_noise + c * fresh
+        self, at: Point, target: float, draw: Draw, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """See :class:`~medrecon.sampling.loop.Renoise`."""
+        c = self.eta * target * math.sqrt(max(0.0, 1 - (target / at.sigma) ** 2))
+        return at.estimate + math.sqrt(target**2 - c**2) * at.predicted + c * draw(), memory
 
 
 @dataclass(frozen=True)
@@ -69,11 +63,34 @@ class DDS:
     eta: float
 
     def __call__(
-        self, estimate: Tensor, predicted_noise: Tensor, fresh: Tensor, sigma: float, target: float
-    ) -> Tensor:
-        """See :class:`Renoise`."""
-        mixed = math.sqrt(1 - self.eta**2) * predicted_noise + self.eta * fresh
-        return estimate + target * mixed
+        self, at: Point, target: float, draw: Draw, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """See :class:`~medrecon.sampling.loop.Renoise`."""
+        mixed = math.sqrt(1 - self.eta**2) * at.predicted + self.eta * draw()
+        return at.estimate + target * mixed, memory
+
+
+@dataclass(frozen=True)
+class DiffPIR:
+    r"""DiffPIR's law: as DDS's, with the noise that the consistent estimate implies.
+
+    .. math:: x' = \hat x + s' (\sqrt{1 - \zeta}\, (x - \hat x) / s + \sqrt{\zeta} z)
+
+    ``zeta = 0`` is one Euler step of the probability flow of the posterior.
+
+    References
+    ----------
+    Zhu et al. 2023, arXiv:2305.08995, algorithm 1.
+    """
+
+    zeta: float
+
+    def __call__(
+        self, at: Point, target: float, draw: Draw, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """See :class:`~medrecon.sampling.loop.Renoise`."""
+        mixed = math.sqrt(1 - self.zeta) * at.implied + math.sqrt(self.zeta) * draw()
+        return at.estimate + target * mixed, memory
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Fresh:
     """All noise is new: the estimate is noised as if it were a clean image."""
 
     def __call__(
-        self, estimate: Tensor, predicted_noise: Tensor, fresh: Tensor, sigma: float, target: float
-    ) -> Tensor:
-        """See :class:`Renoise`."""
-        return estimate + target * fresh
+        self, at: Point, target: float, draw: Draw, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """See :class:`~medrecon.sampling.loop.Renoise`."""
+        return at.estimate + target * draw(), memory
