@@ -1,0 +1,204 @@
+"""Checkpoints of score_sde: NCSN++ and DDPM++, with averaged weights that have no names."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from medrecon.errors import WeightsError
+from medrecon.importing.layout import Config, Recognised, State, state_dicts, subtree
+from medrecon.importing.ncsnpp_modules import foreign_modules, in_order
+from medrecon.importing.ncsnpp_names import rename
+from medrecon.importing.ncsnpp_shape import infer_shape
+from medrecon.priors.diffusion import Parametrisation, Schedule, Time
+
+LAYOUT = "score_sde NCSN++"
+
+
+def recognise(state: State, config: Config | None = None) -> Recognised | None:
+    """Recognise a checkpoint of score_sde (or of what was built on it: score-MRI, DiffusionMBIR).
+
+    What shapes do not tell is taken from ``config``, the settings of the training in sections
+    ``model``, ``data`` and ``training`` under their own names; otherwise it is what most of these
+    networks have, and the other values become ``alternatives``.
+
+    Raises
+    ------
+    WeightsError
+        If the modules are arranged in another way, averaged weights do not fit the others, the
+        images have more than two channels, or the process is one that has no denoiser of ours.
+    """
+    weights = next((w for w in state_dicts(state) if _is_ours(w)), None)
+    if weights is None:
+        if any(key.endswith("shadow_params/0") for key in state):
+            raise WeightsError(
+                "The file has averaged weights without names (shadow_params) only; the names are "
+                "in the full checkpoint, beside them under `model`."
+            )
+        return None
+    told = _Told(config or {})
+    modules = foreign_modules(weights)
+    shape = infer_shape(modules)
+    if shape["channels"] > 2:
+        raise WeightsError(
+            f"The network is for images of {shape['channels']} channels; a prior needs 1 (real) or "
+            "2 (complex)."
+        )
+    process = _process(shape, told, _sigmas(weights, told))
+    settings = {**shape, **_untold(shape, told), **process.settings}
+    averaged, note = _averaged(state, weights)
+    modules = foreign_modules({**weights, **averaged})
+    centred = told("data", "centered")
+    return Recognised(
+        layout=LAYOUT,
+        kind="ncsnpp",
+        settings=settings,
+        state=rename(modules, settings),
+        channels=shape["channels"],
+        parametrisation=process.parametrisation,
+        schedule=process.schedule,
+        time=process.time,
+        range=None if centred is None else (-1.0, 1.0) if centred else (0.0, 1.0),
+        size=told("data", "image_size"),
+        alternatives=_alternatives(shape, told, settings),
+        notes=(*note, *process.notes),
+    )
+
+
+def _is_ours(weights: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith("all_modules.") for key in weights)
+
+
+class _Told(NamedTuple):
+    """Settings of the training, by section and name; sections may be left out."""
+
+    config: Config
+
+    def __call__(self, section: str, name: str, default: Any = None) -> Any:
+        inside = self.config.get(section)
+        inside = inside if isinstance(inside, Mapping) else {}
+        found = inside.get(name, self.config.get(name))
+        return default if found is None else found
+
+
+class _Process(NamedTuple):
+    """What the noise was like, and what the output is."""
+
+    settings: dict[str, Any]
+    parametrisation: Parametrisation | None
+    schedule: Schedule | None
+    time: Time
+    notes: tuple[str, ...] = ()
+
+
+def _process(
+    shape: Mapping[str, Any], told: _Told, sigmas: tuple[float, float, int] | None
+) -> _Process:
+    sde = str(told("training", "sde", "vesde" if shape["fourier"] else "")).lower()
+    continuous = bool(told("training", "continuous", shape["fourier"]))
+    scaled = told("model", "scale_by_sigma")
+    if sde == "vesde":
+        if continuous != shape["fourier"]:
+            raise WeightsError(
+                "Its settings name a variance-exploding process with `continuous` that does not go "
+                "with the embedding of the weights; correct `training.continuous`."
+            )
+        settings: dict[str, Any] = {"scale_by_sigma": True if scaled is None else bool(scaled)}
+        schedule = None
+        if sigmas is not None:
+            low, high, steps = sigmas
+            schedule = Schedule(
+                kind="ve", start=low, end=high, steps=steps, descending=not continuous
+            )
+            if not continuous:
+                settings["sigmas"] = (high, low, steps)
+        return _Process(settings, "score", schedule, "sigma" if continuous else "index")
+    if sde == "vpsde" and not scaled:
+        low, high = told("model", "beta_min", 0.1), told("model", "beta_max", 20.0)
+        steps = int(told("model", "num_scales", 1000))
+        schedule = (
+            Schedule(kind="vp", start=low, end=high, steps=1000)
+            if continuous
+            else Schedule(kind="linear", start=low / steps, end=high / steps, steps=steps)
+        )
+        return _Process({"scale_by_sigma": False}, "eps", schedule, "index")
+    if sde:
+        raise WeightsError(
+            f"Its settings name the process {sde}{' scaled by sigma' if scaled else ''}, which is "
+            "not supported; vesde and vpsde are."
+        )
+    note = (
+        "Whether the noise preserved the variance is not in the file: an output of noise (eps) was "
+        "assumed; settings of the training with `training.sde` say it."
+    )
+    return _Process({"scale_by_sigma": False}, None, None, "index", (note,))
+
+
+def _sigmas(weights: Mapping[str, Tensor], told: _Told) -> tuple[float, float, int] | None:
+    """Smallest and largest noise deviation and their number; from the settings, then the file."""
+    low, high = told("model", "sigma_min"), told("model", "sigma_max")
+    levels = weights.get("sigmas")
+    count = told("model", "num_scales", 1000 if levels is None else len(levels))
+    if low is not None and high is not None:
+        return float(low), float(high), int(count)
+    if levels is None or levels.is_meta:
+        return None
+    return float(levels.min()), float(levels.max()), len(levels)
+
+
+def _untold(shape: Mapping[str, Any], told: _Told) -> dict[str, Any]:
+    """Take from the settings, or from habit, what leaves no trace in the weights."""
+    taps = tuple(told("model", "fir_kernel", (1, 3, 3, 1)))
+    fir = told("model", "fir", True) if shape["taps"] is None else shape["taps"]
+    return {
+        "taps": tuple(float(tap) for tap in taps) if fir else None,
+        "skip_rescale": bool(told("model", "skip_rescale", True)),
+        "centred": bool(told("data", "centered", False)),
+        "activation": str(told("model", "nonlinearity", "swish")).lower(),
+    }
+
+
+def _alternatives(
+    shape: Mapping[str, Any], told: _Told, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], ...]:
+    """Every other choice of what neither the weights nor the settings tell."""
+    choices: dict[str, tuple[Any, ...]] = {}
+    if told("data", "centered") is None:
+        choices["centred"] = (False, True)
+    if told("model", "fir") is None and shape["taps"] is None:
+        choices["taps"] = (settings["taps"], None)
+    if told("model", "skip_rescale") is None:
+        choices["skip_rescale"] = (True, False)
+    combined = itertools.product(*choices.values())
+    return tuple(dict(zip(choices, values, strict=True)) for values in combined)[1:]
+
+
+def _averaged(
+    state: State, weights: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Give the averaged weights their names: they lie in the order of the trained ones."""
+    folder = next((k.removesuffix("/0") for k in state if k.endswith("shadow_params/0")), None)
+    if folder is None:
+        return {}, ("The file has no averaged weights beside the last ones, which were taken.",)
+    shadow = subtree(state, folder)
+    values = [shadow[key] for key in sorted(shadow, key=int)]
+    everything = [name for name in in_order(weights) if name != "sigmas"]
+    trained = [name for name in everything if not _is_fixed(name, weights[name])]
+    names = everything if len(values) == len(everything) else trained
+    fits = len(values) == len(names) and all(
+        value.shape == weights[name].shape for name, value in zip(names, values, strict=True)
+    )
+    if not fits:
+        raise WeightsError(
+            f"The averaged weights ({len(values)} tensors) do not fit the network's own "
+            f"({len(trained)}); the checkpoint is damaged or of another kind."
+        )
+    return dict(zip(names, values, strict=True)), ("The averaged weights (EMA) were taken.",)
+
+
+def _is_fixed(name: str, value: Tensor) -> bool:
+    """Frequencies of the Fourier features are drawn once and not trained."""
+    return name == "all_modules.0.W" and value.dim() == 1
