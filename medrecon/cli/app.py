@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import medrecon
+from medrecon.cli.benchmark import benchmark
 from medrecon.cli.convert import convert
 from medrecon.cli.look import compare, doctor, info, priors, protocols
 from medrecon.cli.scans import run, simulate, validate
@@ -45,6 +46,7 @@ for _command in (
     compare,
     train,
     demo,
+    benchmark,
     doctor,
 ):
     app.command()(_command)

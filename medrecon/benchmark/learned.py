@@ -1,0 +1,97 @@
+"""The sampler, as a user runs it: start included, from the protocol's own settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from medrecon.benchmark.case import change
+from medrecon.errors import UsageError
+from medrecon.protocol import Protocol
+from medrecon.reconstruct import RESULT, Event, Result, reconstruct
+from medrecon.study import Study
+
+_NAME = re.compile(r"(?P<preset>[a-z][a-z-]*)@(?P<steps>[1-9][0-9]{0,3})")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A preset of the sampler with a number of steps, written ``medrecon@20``."""
+
+    preset: str
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """As rows name it."""
+        return f"{self.preset}@{self.steps}"
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The protocol's changes: the preset's own settings take the place of the protocol's."""
+        return (change("sampler", {"preset": self.preset, "steps": self.steps}),)
+
+
+SAMPLINGS = (
+    Sampling("medrecon", 8),
+    Sampling("medrecon", 20),
+    Sampling("dds", 50),
+    Sampling("dds-released", 50),
+)
+"""What every case is run with."""
+CURVE = (Sampling("medrecon", 4), Sampling("medrecon", 12), Sampling("dds", 20))
+"""Further ones, for plots of quality against calls."""
+
+
+def sampling(name: str) -> Sampling:
+    """Read ``PRESET@STEPS``.
+
+    Raises
+    ------
+    UsageError
+        If it is not that.
+
+    Examples
+    --------
+    >>> sampling("dds@50")
+    Sampling(preset='dds', steps=50)
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise UsageError(
+            f"no method {name!r}; use a classical one (tv, sirt, ...) or PRESET@STEPS (dds@50)."
+        )
+    return Sampling(found["preset"], int(found["steps"]))
+
+
+def alone(protocol: Protocol) -> Protocol:
+    """Keep only the baseline that the sampler starts from, as it is part of the method's time."""
+    assert protocol.sampler is not None
+    start = protocol.sampler.start
+    kept = [b for b in protocol.baselines if b.method == start] or list(protocol.baselines[:1])
+    return protocol.model_copy(update={"baselines": tuple(kept)})
+
+
+def sample(
+    study: Study, protocol: Protocol, *, seed: int, device: str
+) -> Generator[Event, None, tuple[Result, dict[str, Any]]]:
+    """Run start and sampler; returns the result, and calls, seconds and what the run said."""
+    result: Result = yield from reconstruct(study, alone(protocol), seed=seed, device=device)
+    stages = result.report["stages"]
+    record = stages[RESULT]
+    steps = record.get("steps", ())
+    facts: dict[str, Any] = {
+        "calls": record.get("calls", len(steps)),
+        "seconds": round(sum(stage["seconds"] for stage in stages.values()), 2),
+        "seconds_of_start": round(
+            sum(stage["seconds"] for name, stage in stages.items() if name != RESULT), 2
+        ),
+        "iterations": sum(step.get("iterations", 0) for step in steps),
+        "misfit": record.get("misfit"),
+    }
+    for key in ("safety", "memory"):
+        if key in result.report:
+            facts[key] = result.report[key]
+    return result, facts
