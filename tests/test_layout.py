@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "operators": {"arrays", "errors", "grid", "geometry", "operators"},
     "preprocessing": {"arrays", "errors", "geometry", "grid", "preprocessing"},
     "raw": {"calibration", "errors", "geometry", "grid", "preprocessing", "raw", "study"},
+    "anatomy": {"anatomy", "arrays", "errors"},
     "physics": {"arrays", "errors", "grid", "geometry", "physics", "study", "units"},
 }
 MUST_NOT_IMPORT = {

@@ -1,0 +1,1 @@
+"""Bodies that never were: slices of CT and MR to train and to test with."""
