@@ -7,6 +7,7 @@ strict YAML.
 from medrecon.protocol.corrections import BeamHardening, Counts, Rings, TiffImages
 from medrecon.protocol.methods import METHODS, Baseline
 from medrecon.protocol.mr import CartesianScan, CoilCompression, CoilMaps, NonCartesianScan
+from medrecon.protocol.safety import Adaptation, Safety
 from medrecon.protocol.sampling import ConjugateGradients, Noise, Prior, Sampler, TVz
 from medrecon.protocol.scans import (
     ConeScan,
@@ -22,6 +23,7 @@ from medrecon.protocol.whole import GridSettings, Output, Part, Preview, Protoco
 
 __all__ = [
     "METHODS",
+    "Adaptation",
     "Baseline",
     "BeamHardening",
     "CTScan",
@@ -45,6 +47,7 @@ __all__ = [
     "Prior",
     "Protocol",
     "Rings",
+    "Safety",
     "Sampler",
     "TVz",
     "TiffImages",

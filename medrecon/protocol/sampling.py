@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from medrecon.protocol.methods import Start
 from medrecon.protocol.presets import Preset, filled
+from medrecon.protocol.safety import Safety
 from medrecon.protocol.settings import Count, NonNegative, Positive, Settings, Share
 
 
@@ -93,6 +94,8 @@ class Sampler(Settings):
     noise: Noise = Noise()
     cg: ConjugateGradients = ConjugateGradients()
     tv_z: TVz | None = None
+    safety: Safety | None = None
+    """Whether the prior fits the scan, and what is done where it does not; null: a cheap look."""
 
     @model_validator(mode="before")
     @classmethod
