@@ -147,7 +147,7 @@ def _paint_bowel(canvas: Canvas, torso: Torso) -> None:
         dice.generator, (-130, 0.05 * d, 0), ways, radius=3.2, length=34, levels=6, thinnest=0.7
     )
     canvas.paint(depth_of(canvas.frame, tree), Tissue.VEIN)
-    for _ in range(95):
+    for _ in range(210):
         centre = (dice.uniform(-310, -85), dice.uniform(-0.85, 0.1) * d, dice.normal(0, 0.36) * w)
         stop = (
             centre[0] + dice.normal(0, 12),

@@ -58,7 +58,7 @@ def paint_spine(canvas: Canvas, torso: Torso) -> None:
     places = Places((turns - turns.round()) * pitch, y, x)  # each vertebra is the same
     radii = (math.inf, 15 * size, 20.5 * size)
     body = ellipsoid(places, (0, back, 0), radii, power=2.5)
-    end = pitch / 2 - dice.uniform(2.5, 4.5) - places.z.abs()
+    end = pitch / 2 - dice.uniform(1.5, 3.5) - places.z.abs()
     canvas.paint(body, Tissue.DISC, box)
     shell = dice.uniform(1.0, 2.2)
     _bone(canvas, both(body, end), box, shell)
@@ -72,15 +72,15 @@ def paint_spine(canvas: Canvas, torso: Torso) -> None:
 
 def _arch(back: float, size: float) -> list[tuple[Point, Point, float]]:
     """Rods of the vertebral arch: pedicles, transverse processes, laminae and the spine's."""
-    y = [back + size * offset for offset in (12, 26, 34, 41, 47, 64)]
-    rods: list[tuple[Point, Point, float]] = [((-4, y[4], 0), (-11, y[5], 0), 3.6)]
+    y = [back + size * offset for offset in (12, 26, 34, 47, 64)]
+    rods: list[tuple[Point, Point, float]] = [((-4, y[3], 0), (-14, y[4], 0), 3.6)]
     for side in (-1.0, 1.0):
         w = side * size
         rods += [
             ((3, y[0], 13 * w), (3, y[1], 16 * w), 4.6),
             ((1, y[1], 17 * w), (0, y[2], 38 * w), 4.4),
-            ((-1, y[1], 16 * w), (-4, y[4], 1 * w), 3.9),
-            ((-6, y[2], 13 * w), (6, y[3], 14 * w), 4.2),
+            ((-1, y[1], 16 * w), (-4, y[3], 1 * w), 3.9),
+            ((-16, y[2], 13 * w), (16, y[2] - 2, 15 * w), 4.2),
         ]
     return rods
 
@@ -94,12 +94,13 @@ def _bone(
 
 def paint_breastbone(canvas: Canvas, torso: Torso) -> None:
     """Paint the sternum: a flat bone in front."""
-    front = -torso.cavity_depth - 3
-    centre, radii = (75.0, front, 0.0), (85.0, 6.0, canvas.dice.uniform(16, 24))
-    box = canvas.frame.around(centre, radii)
+    front, wide = -torso.cavity_depth - 4, canvas.dice.uniform(9, 17)
+    box = canvas.frame.box((-10, front - 12, -40), (165, front + 12, 40))
     if box is not None:
-        depth = ellipsoid(canvas.frame.at(box), centre, radii, power=3)
-        _bone(canvas, depth, box, 1.8)
+        z, y, x = canvas.frame.at(box)
+        flat = Places(torch.zeros_like(z), y, x)
+        depth = tube(flat, (0, front, -wide), (0, front, wide), (5.5, 5.5))
+        _bone(canvas, both(depth, z + 5, 160 - z), box, 1.3)
 
 
 def paint_shoulders(canvas: Canvas, torso: Torso) -> None:
@@ -110,7 +111,7 @@ def paint_shoulders(canvas: Canvas, torso: Torso) -> None:
     slope = dice.uniform(0.35, 0.75)
     for side in (-1.0, 1.0):
         blade = (low + 70, 0.84 * d, side * (0.78 * w + 4))
-        turn = side * slope
+        turn = -side * slope
         canvas.ball(blade, (92, 15, 52), Tissue.MUSCLE, turn=turn)
         canvas.ball(blade, (76, 2.6, 44), Tissue.CORTICAL, turn=turn, power=2.6)
         spine = (blade[0] + 18, blade[1] - 3, blade[2] + side * 2)
@@ -133,16 +134,20 @@ def paint_pelvis(canvas: Canvas, torso: Torso) -> None:
         return
     w, back = torso.cavity_width, torso.spine
     for side in (-1.0, 1.0):
-        centre = (-265.0, back + 8, side * 0.28 * w)
-        radii = (115.0, dice.uniform(68, 80), 0.66 * w)
-        box = canvas.frame.around(centre, (130, 90, 0.8 * w))
-        if box is not None:
-            places = canvas.frame.at(box)
-            surface = ellipsoid(places, centre, radii, turn=side * 0.5)
-            outside = side * (places.x - centre[2]) - 0.18 * w
-            wing = both(dice.uniform(4, 6.5) - surface.abs(), outside, places.z + 320)
-            canvas.paint(both(surface + 16, outside + 14), Tissue.MUSCLE, box)
-            _bone(canvas, wing, box, 1.4)
+        turn = -side * dice.uniform(0.75, 1.0)
+        wing = (-235.0, back - 4, side * 0.62 * w)
+        canvas.ball((-250, back + 16, side * 0.72 * w), (95, 30, 56), Tissue.MUSCLE, turn=turn)
+        canvas.ball((-235, back - 18, side * 0.56 * w), (70, 20, 44), Tissue.MUSCLE, turn=turn)
+        canvas.ball((-250, back + 34, side * 0.5 * w), (90, 34, 54), Tissue.MUSCLE)
+        plate = dice.uniform(4, 6)
+        canvas.ball(wing, (68, plate, 52), Tissue.CORTICAL, turn=turn, power=2.4)
+        canvas.ball(wing, (66, plate - 1.7, 50), Tissue.MARROW, turn=turn, power=2.4)
+        joint = (-255.0, back + 22, side * 44)
+        canvas.ball(joint, (52, 22, 9), Tissue.CORTICAL, turn=side * 0.5)
+        canvas.ball(joint, (50, 20, 7), Tissue.MARROW, turn=side * 0.5)
+        column = (-295.0, back - 20, side * 76)
+        canvas.rod((-250, back, side * 62), column, (13, 15), Tissue.CORTICAL)
+        canvas.rod((-250, back, side * 62), column, (11.4, 13.4), Tissue.MARROW)
         hip = (-335.0, back - 26, side * dice.uniform(84, 94))
         canvas.ball(hip, (42, 46, 44), Tissue.MUSCLE)
         canvas.ball(hip, (32, 31, 30), Tissue.CORTICAL)

@@ -37,6 +37,8 @@ class Canvas:
         self.dice = dice
         self.image = torch.full(frame.shape, palette(Tissue.AIR))
         self.sites: list[Site] = []
+        self.limit: Tensor | None = None
+        """Depth in mm below the surface that nothing painted may cross; absent for none."""
         self._everything = (slice(None), slice(None), slice(None))
 
     @property
@@ -68,8 +70,11 @@ class Canvas:
         over
             Opacity.
         """
+        box = self._everything if box is None else box
+        if self.limit is not None:
+            depth = torch.minimum(depth, self.limit[box])
         share = (depth / (self.frame.pixel_mm + soft_mm) + 0.5).clamp_(0, 1)
-        view = self.image[self._everything if box is None else box]
+        view = self.image[box]
         view += share.mul_(over) * (self.palette(tissue) - view)
 
     def mark(self, tissue: Tissue, depth: Tensor, box: Box | None = None) -> None:

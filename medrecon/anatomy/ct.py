@@ -125,7 +125,7 @@ def ct_phantom(
         below = shift[0] + depth + dice.uniform(-4, 14)
         paint_couch(canvas, plain_grid(shape, pixel_mm, slice_mm), below)
     found = _lesions(canvas, lesions, slice_mm)
-    return _finished(canvas, found, slice_mm)
+    return _finished(canvas, found, slice_mm, 0.4 if part == "head" else 1.0)
 
 
 def _random_region(dice: Dice) -> Region:
@@ -170,7 +170,7 @@ def _lesions(canvas: Canvas, wanted: int | None, slice_mm: float) -> tuple[Lesio
     return tuple(found)
 
 
-def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float) -> Phantom:
+def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float, dose: float) -> Phantom:
     """Add texture, the scanner's blur and its noise; those are the same with every lesion."""
     dice, shape, pixel = canvas.dice, canvas.frame.shape, canvas.frame.pixel_mm
     generator = dice.generator
@@ -180,7 +180,8 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float) -> P
     texture = along_z(0.7 * texture + 0.7 * coarse, slice_mm, 4.0)
     texture = texture * _by_value(bare) * dice.uniform(0.4, 1.3)
     noise = filtered_noise(generator, shape, finest=dice.uniform(0.35, 0.7))
-    noise = noise * dice.uniform(2, 14) * (1 + 0.5 * (bare > -500))
+    noise = noise * dice.uniform(2, 14) * (1 + 0.5 * (bare > -500)) * dose
+
     blur = dice.uniform(0.3, 0.75)
     healthy = _blurred(bare + texture, blur) + noise
     image = healthy

@@ -29,8 +29,8 @@ def along_z(noise: Tensor, slice_mm: float, length_mm: float) -> Tensor:
         Slices of the same marginal law, ``(slices, ...)``: a stack of any height shows the same
         stationary field.
     """
-    factor = _factor(len(noise), slice_mm / length_mm).to(noise)
-    mixed: Tensor = (factor @ noise.flatten(1)).view_as(noise)
+    factor: Tensor = _factor(len(noise), slice_mm / length_mm).to(noise)
+    mixed: Tensor = torch.einsum("ij,j...->i...", factor, noise)
     return mixed
 
 

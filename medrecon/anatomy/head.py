@@ -109,7 +109,7 @@ def _paint_brain(canvas: Canvas, brain: Tensor) -> None:
     brain = both(brain, fissure - dice.uniform(0.4, 1.6) + 0.02 * brain.clamp_min(0))
     ribbon = dice.uniform(2.4, 3.4)
     furrow = away + (brain - dice.uniform(14, 22)).clamp_min(0) * 0.7 + 0.06 * brain.clamp_min(0)
-    open_mm = dice.uniform(0.5, 2.2)
+    open_mm = dice.uniform(0.3, 1.5)
     canvas.paint(brain, Tissue.GREY)
     white = both(brain - ribbon, furrow - open_mm - ribbon)
     canvas.paint(white, Tissue.WHITE, soft_mm=0.6)

@@ -156,7 +156,7 @@ def _palette(dice: Dice) -> Palette:
         )
         values[tissue] = contrast(own) * (fat if tissue in _FATTY else 1.0)
     top = max(values[t] for t in (Tissue.GREY, Tissue.WHITE, Tissue.MUSCLE))
-    return {t: min(v / top, 3.0) for t, v in values.items()}.__getitem__
+    return {t: min(v / top, 2.2) for t, v in values.items()}.__getitem__
 
 
 def _contrast(dice: Dice) -> Contrast:

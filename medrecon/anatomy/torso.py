@@ -88,6 +88,7 @@ def paint_layers(canvas: Canvas, torso: Torso) -> Tensor:
     muscle = muscle + uneven.clamp(-1.5, 1.5) * (0.12 * torso.fat)
     canvas.paint(muscle, Tissue.MUSCLE)
     _fat_planes(canvas, muscle)
+    canvas.limit = skin - 0.6 * torso.fat
     inside = cage(torso, canvas.places)
     canvas.paint(inside, Tissue.FAT)
     return inside
@@ -111,12 +112,5 @@ def paint_back(canvas: Canvas, torso: Torso) -> Tensor:
     centre = (0.0, torso.spine + 38, 0.0)
     radii = (math.inf, 30.0, dice.uniform(56, 70))
     depth = ellipsoid(canvas.places, centre, radii, power=2.4)
-    skin = ellipsoid(
-        canvas.places,
-        (0, 0, 0),
-        (math.inf, torso.half_depth - 0.6 * torso.fat, torso.half_width - torso.fat),
-        power=torso.power,
-    )
-    depth = both(depth, skin)
     canvas.paint(depth, Tissue.MUSCLE)
     return depth

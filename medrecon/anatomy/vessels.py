@@ -72,7 +72,7 @@ def random_tree(
         end = place + along[:, None] * way
         grown.append(Rods(place, end, r))
         place, way, r = (t.repeat_interleave(2, 0) for t in (end, way, r))
-        way = torch.nn.functional.normalize(way + spread * _normal(generator, *way.shape))
+        way = _unit(way + spread * _normal(generator, *way.shape))
         r = r * _THINNER * (0.72 + 0.33 * torch.rand(len(r), generator=generator))
     start, stop, r = (torch.cat(parts) for parts in zip(*grown, strict=True))
     kept = r >= thinnest
@@ -81,6 +81,10 @@ def random_tree(
 
 def _normal(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator).clamp_(-2.5, 2.5)
+
+
+def _unit(ways: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(ways)
 
 
 def _pieces(rods: Rods) -> Rods:
