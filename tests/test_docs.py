@@ -10,6 +10,7 @@ import typer.main
 
 from medrecon import cli, errors
 from medrecon.protocol import METHODS, Protocol
+from medrecon.training.settings import Recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -45,7 +46,8 @@ def test_every_option_in_a_shown_command_exists():
     for page in PAGES:
         lines = "\n".join(blocks("console", page.read_text("utf-8"))).replace("\\\n", " ")
         for command, rest in re.findall(r"^medrecon ([a-z]+)(.*)$", lines, re.MULTILINE):
-            known = {o for p in COMMANDS[command].params for o in p.opts}
+            group = getattr(COMMANDS[command], "commands", {}).values()
+            known = {o for c in (COMMANDS[command], *group) for p in c.params for o in p.opts}
             assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= known, (page.name, command)
 
 
@@ -78,7 +80,7 @@ def test_the_python_of_the_readme_runs(tmp_path):
 def test_shown_settings_exist():
     for page in PAGES:
         for key in re.findall(r"--set ([a-z_0-9.]+)=", page.read_text("utf-8")):
-            model = Protocol
+            model = Recipe if key.split(".")[0] in Recipe.model_fields else Protocol
             for part in key.split("."):
                 if part.isdecimal():
                     continue

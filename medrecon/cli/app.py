@@ -17,7 +17,8 @@ import typer
 import medrecon
 from medrecon.cli.benchmark import benchmark
 from medrecon.cli.convert import convert
-from medrecon.cli.look import compare, doctor, info, priors, protocols
+from medrecon.cli.look import compare, doctor, info, protocols
+from medrecon.cli.priors import app as _priors
 from medrecon.cli.scans import run, simulate, validate
 from medrecon.cli.showing import demo
 from medrecon.cli.training import train
@@ -42,7 +43,6 @@ for _command in (
     convert,
     info,
     protocols,
-    priors,
     compare,
     train,
     demo,
@@ -50,6 +50,7 @@ for _command in (
     doctor,
 ):
     app.command()(_command)
+app.add_typer(_priors, name="priors")
 
 
 def _version(show: bool) -> None:

@@ -1,4 +1,4 @@
-"""Commands that only look: info, compare, protocols, priors, doctor."""
+"""Commands that only look: info, compare, protocols, doctor."""
 
 from __future__ import annotations
 
@@ -43,14 +43,6 @@ def protocols() -> None:
     from medrecon.protocol_files import shipped_protocols
 
     show(shipped_protocols())
-
-
-def priors() -> None:
-    """List the trained priors that come with medrecon."""
-    from medrecon.priors.weights import shipped_priors
-
-    for card in shipped_priors():
-        say(f"{card.name}  {card.title}; {card.modality}, {card.licence}")
 
 
 def compare(
