@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 
 from medrecon.errors import ResourceError, UsageError
+from medrecon.operators.memory import free_memory
+
+_CGROUP = Path("/sys/fs/cgroup")
+_HALF_PRECISION_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def resolve_device(name: str) -> str:
@@ -40,3 +45,44 @@ def resolve_device(name: str) -> str:
             "use --device auto to take what is there."
         )
     return f"cuda:{index}"
+
+
+def available_memory(device: str) -> float:
+    """Bytes that may be taken on a device; infinite where nobody tells.
+
+    On the CPU a container's limit counts where it is the smaller one.
+    """
+    if torch.device(device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free)
+    return min(free_memory(), _container_memory(_CGROUP))
+
+
+def _container_memory(folder: Path) -> float:
+    """Bytes left under the limit of a control group (version 2); infinite without one.
+
+    Pages of files that the system keeps for reading again are given back when asked for.
+    """
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        kept = dict(
+            line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines()
+        )
+    except (OSError, ValueError):
+        return float("inf")
+    if limit == "max":
+        return float("inf")
+    return max(0.0, float(limit) - used + int(kept.get("inactive_file", 0)))
+
+
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16: otherwise it is slower than float32."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((x for x in lines if x.lower().startswith(("flags", "features"))), "")
+    return bool(_HALF_PRECISION_FLAGS & set(flags.split()))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
+from medrecon.priors.graphs import Graphed
 from medrecon.priors.network import EDM, position_channels
+from medrecon.priors.precision import autocast
 from medrecon.priors.wrapped import Wrapped
 
 
@@ -28,11 +31,19 @@ class Slicewise:
         Validation error of the model, pairs of sigma and mean squared error per real channel.
     batch
         Slices per call: changes memory and speed, not the result.
+    precision
+        In which convolutions run; noise, preconditioning and result stay in the volume's own.
+    graphs
+        Whether a GPU launches the model's kernels as one CUDA graph. Only for models of ours,
+        whose weights must not change from then on.
     """
 
     model: EDM | Wrapped
     levels: tuple[tuple[float, float], ...]
     batch: int = 8
+    precision: torch.dtype = torch.float32
+    graphs: bool = False
+    _replayed: list[Graphed] = field(default_factory=list, init=False, repr=False)
 
     def error_variance(self, sigma: float) -> float:
         """Interpolate the validation error at ``sigma``; see :func:`interpolate_error`."""
@@ -41,13 +52,10 @@ class Slicewise:
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Denoise ``x`` (z, y, x), real for a 1-channel and complex for a 2-channel network."""
         channels = torch.view_as_real(x).movedim(-1, 1) if x.is_complex() else x[:, None]
-        count = len(channels)
-        clean = torch.cat(
-            [
-                self._slices(channels, first, min(first + self.batch, count), sigma)
-                for first in range(0, count, self.batch)
-            ]
-        )
+        clean = torch.empty_like(channels, memory_format=torch.contiguous_format)
+        for first in range(0, len(channels), self.batch):
+            end = min(first + self.batch, len(channels))
+            clean[first:end] = self._slices(channels, first, end, sigma)
         if x.is_complex():
             return torch.view_as_complex(clean.movedim(1, -1).contiguous())
         return clean[:, 0]
@@ -56,20 +64,54 @@ class Slicewise:
     def _slices(self, volume: Tensor, first: int, end: int, sigma: float) -> Tensor:
         """Denoise slices ``first`` to ``end``, padded to the network's stride."""
         height, width = volume.shape[-2:]
+        clean = self._evaluate(self._inputs(volume, first, end, sigma))
+        return clean[..., :height, :width]
+
+    def _inputs(self, volume: Tensor, first: int, end: int, sigma: float) -> tuple[Tensor, ...]:
+        """Arguments of the model: slices, noise levels, position and, if seen, neighbours."""
+        height, width = volume.shape[-2:]
         stride = self.model.network.stride
         pad = (0, -width % stride, 0, -height % stride)
         last = len(volume) - 1
         index = torch.arange(first, end, device=volume.device)
-        x = F.pad(volume[first:end], pad, mode="replicate")
-        around = None
-        if self.model.network.neighbours:  # at the ends a slice stands for its missing neighbour
-            below, above = (volume[(index + k).clamp(0, last)] for k in (-1, 1))
-            around = F.pad(torch.cat([below, above], dim=1), pad, mode="replicate")
-        position = position_channels(height, width).to(x)
-        where = F.pad(position[None], pad, mode="replicate").expand(len(x), -1, -1, -1)
+        x = _padded(volume[first:end], pad)
+        where = _position(height, width, pad, x.dtype, x.device).expand(len(x), -1, -1, -1)
         level = torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
-        clean: Tensor = self.model(x, level, where, around)
-        return clean[..., :height, :width]
+        if not self.model.network.neighbours:
+            return x, level, where
+        # at the ends a slice stands for its missing neighbour
+        below, above = (volume[(index + k).clamp(0, last)] for k in (-1, 1))
+        return x, level, where, _padded(torch.cat([below, above], dim=1), pad)
+
+    def _evaluate(self, inputs: Sequence[Tensor]) -> Tensor:
+        if not self.graphs or not inputs[0].is_cuda or not isinstance(self.model, EDM):
+            return self._forward(inputs)
+        if not self._replayed:
+            self._replayed.append(Graphed(self._forward))
+        return self._replayed[0](inputs)
+
+    @torch.no_grad()
+    def _forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        with autocast(inputs[0].device, self.precision):
+            clean: Tensor = self.model(*inputs)
+        return clean
+
+
+def _padded(x: Tensor, pad: tuple[int, int, int, int]) -> Tensor:
+    """Continue slices at their ends, in the layout that convolutions are fastest in."""
+    return F.pad(x, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def _position(
+    height: int,
+    width: int,
+    pad: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Position channels of a padded slice, (1, 2, y, x), kept: every call needs the same."""
+    return F.pad(position_channels(height, width).to(device, dtype)[None], pad, mode="replicate")
 
 
 def interpolate_error(levels: Sequence[tuple[float, float]], sigma: float) -> float:
