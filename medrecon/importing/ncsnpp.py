@@ -13,6 +13,7 @@ from medrecon.importing.layout import Config, Recognised, State, state_dicts, su
 from medrecon.importing.ncsnpp_modules import foreign_modules, in_order
 from medrecon.importing.ncsnpp_names import rename
 from medrecon.importing.ncsnpp_shape import infer_shape
+from medrecon.importing.told import Told, schedule_of
 from medrecon.priors.diffusion import Parametrisation, Schedule, Time
 
 LAYOUT = "score_sde NCSN++"
@@ -39,7 +40,7 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
                 "in the full checkpoint, beside them under `model`."
             )
         return None
-    told = _Told(config or {})
+    told = Told(config or {})
     modules = foreign_modules(weights)
     shape = infer_shape(modules)
     if shape["channels"] > 2:
@@ -51,7 +52,7 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
     settings = {**shape, **_untold(shape, told), **process.settings}
     averaged, note = _averaged(state, weights)
     modules = foreign_modules({**weights, **averaged})
-    centred = told("data", "centered")
+    centred = told.any("data.centered")
     return Recognised(
         layout=LAYOUT,
         kind="ncsnpp",
@@ -62,7 +63,7 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
         schedule=process.schedule,
         time=process.time,
         range=None if centred is None else (-1.0, 1.0) if centred else (0.0, 1.0),
-        size=told("data", "image_size"),
+        size=told.count("data.image_size", 0) or None,
         alternatives=_alternatives(shape, told, settings),
         notes=(*note, *process.notes),
     )
@@ -70,18 +71,6 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
 
 def _is_ours(weights: Mapping[str, Tensor]) -> bool:
     return any(key.startswith("all_modules.") for key in weights)
-
-
-class _Told(NamedTuple):
-    """Settings of the training, by section and name; sections may be left out."""
-
-    config: Config
-
-    def __call__(self, section: str, name: str, default: Any = None) -> Any:
-        inside = self.config.get(section)
-        inside = inside if isinstance(inside, Mapping) else {}
-        found = inside.get(name, self.config.get(name))
-        return default if found is None else found
 
 
 class _Process(NamedTuple):
@@ -95,82 +84,92 @@ class _Process(NamedTuple):
 
 
 def _process(
-    shape: Mapping[str, Any], told: _Told, sigmas: tuple[float, float, int] | None
+    shape: Mapping[str, Any], told: Told, sigmas: tuple[float, float, int] | None
 ) -> _Process:
-    sde = str(told("training", "sde", "vesde" if shape["fourier"] else "")).lower()
-    continuous = bool(told("training", "continuous", shape["fourier"]))
-    scaled = told("model", "scale_by_sigma")
+    sde = told.word("training.sde", "vesde" if shape["fourier"] else "")
     if sde == "vesde":
-        if continuous != shape["fourier"]:
-            raise WeightsError(
-                "Its settings name a variance-exploding process with `continuous` that does not go "
-                "with the embedding of the weights; correct `training.continuous`."
-            )
-        settings: dict[str, Any] = {"scale_by_sigma": True if scaled is None else bool(scaled)}
-        schedule = None
-        if sigmas is not None:
-            low, high, steps = sigmas
-            schedule = Schedule(
-                kind="ve", start=low, end=high, steps=steps, descending=not continuous
-            )
-            if not continuous:
-                settings["sigmas"] = (high, low, steps)
-        return _Process(settings, "score", schedule, "sigma" if continuous else "index")
-    if sde == "vpsde" and not scaled:
-        low, high = told("model", "beta_min", 0.1), told("model", "beta_max", 20.0)
-        steps = int(told("model", "num_scales", 1000))
-        schedule = (
-            Schedule(kind="vp", start=low, end=high, steps=1000)
-            if continuous
-            else Schedule(kind="linear", start=low / steps, end=high / steps, steps=steps)
-        )
-        return _Process({"scale_by_sigma": False}, "eps", schedule, "index")
+        return _exploding(shape, told, sigmas)
+    if sde == "vpsde" and not told.truth("model.scale_by_sigma", False):
+        return _preserving(shape, told)
     if sde:
         raise WeightsError(
-            f"Its settings name the process {sde}{' scaled by sigma' if scaled else ''}, which is "
-            "not supported; vesde and vpsde are."
+            f"Its settings name the process {sde}, scaled by sigma or not, whose denoiser is not "
+            "known; vesde, and vpsde without `model.scale_by_sigma`, are."
         )
     note = (
-        "Whether the noise preserved the variance is not in the file: an output of noise (eps) was "
-        "assumed; settings of the training with `training.sde` say it."
+        "Whether the noise preserved the variance is not in the file; settings of the training "
+        "with `training.sde` say it."
     )
     return _Process({"scale_by_sigma": False}, None, None, "index", (note,))
 
 
-def _sigmas(weights: Mapping[str, Tensor], told: _Told) -> tuple[float, float, int] | None:
+def _exploding(
+    shape: Mapping[str, Any], told: Told, sigmas: tuple[float, float, int] | None
+) -> _Process:
+    """Take the output as the score; the label is the noise deviation, or a number."""
+    continuous = told.truth("training.continuous", shape["fourier"])
+    if continuous != shape["fourier"]:
+        raise WeightsError(
+            "Its settings have `training.continuous` wrong: the weights embed "
+            f"{'noise deviations' if shape['fourier'] else 'numbers of noise levels'}."
+        )
+    settings: dict[str, Any] = {"scale_by_sigma": told.truth("model.scale_by_sigma", True)}
+    if sigmas is None:
+        return _Process(settings, "score", None, "sigma" if continuous else "index")
+    low, high, steps = sigmas
+    if not continuous:
+        settings["sigmas"] = (high, low, steps)
+    schedule = schedule_of(kind="ve", start=low, end=high, steps=steps, descending=not continuous)
+    return _Process(settings, "score", schedule, "sigma" if continuous else "index")
+
+
+def _preserving(shape: Mapping[str, Any], told: Told) -> _Process:
+    """Take the output as the noise; the label is the time times 999, or the number of the level."""
+    low = told.number("model.beta_min", 0.1)
+    high = told.number("model.beta_max", 20.0)
+    steps = told.count("model.num_scales", 1000)
+    schedule = (
+        schedule_of(kind="vp", start=low, end=high, steps=1000)
+        if told.truth("training.continuous", True)
+        else schedule_of(kind="linear", start=low / steps, end=high / steps, steps=steps)
+    )
+    return _Process({"scale_by_sigma": False}, "eps", schedule, "index")
+
+
+def _sigmas(weights: Mapping[str, Tensor], told: Told) -> tuple[float, float, int] | None:
     """Smallest and largest noise deviation and their number; from the settings, then the file."""
-    low, high = told("model", "sigma_min"), told("model", "sigma_max")
     levels = weights.get("sigmas")
-    count = told("model", "num_scales", 1000 if levels is None else len(levels))
-    if low is not None and high is not None:
-        return float(low), float(high), int(count)
+    count = told.count("model.num_scales", 1000 if levels is None else len(levels))
+    if told.any("model.sigma_min") is not None and told.any("model.sigma_max") is not None:
+        low = told.number("model.sigma_min", 0.01)
+        return low, told.number("model.sigma_max", 50.0), count
     if levels is None or levels.is_meta:
         return None
     return float(levels.min()), float(levels.max()), len(levels)
 
 
-def _untold(shape: Mapping[str, Any], told: _Told) -> dict[str, Any]:
+def _untold(shape: Mapping[str, Any], told: Told) -> dict[str, Any]:
     """Take from the settings, or from habit, what leaves no trace in the weights."""
-    taps = tuple(told("model", "fir_kernel", (1, 3, 3, 1)))
-    fir = told("model", "fir", True) if shape["taps"] is None else shape["taps"]
+    taps = told.numbers("model.fir_kernel", (1.0, 3.0, 3.0, 1.0))
+    fir = told.truth("model.fir", True) if shape["taps"] is None else shape["taps"]
     return {
-        "taps": tuple(float(tap) for tap in taps) if fir else None,
-        "skip_rescale": bool(told("model", "skip_rescale", True)),
-        "centred": bool(told("data", "centered", False)),
-        "activation": str(told("model", "nonlinearity", "swish")).lower(),
+        "taps": taps if fir else None,
+        "skip_rescale": told.truth("model.skip_rescale", True),
+        "centred": told.truth("data.centered", False),
+        "activation": told.word("model.nonlinearity", "swish"),
     }
 
 
 def _alternatives(
-    shape: Mapping[str, Any], told: _Told, settings: Mapping[str, Any]
+    shape: Mapping[str, Any], told: Told, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], ...]:
     """Every other choice of what neither the weights nor the settings tell."""
     choices: dict[str, tuple[Any, ...]] = {}
-    if told("data", "centered") is None:
+    if told.any("data.centered") is None:
         choices["centred"] = (False, True)
-    if told("model", "fir") is None and shape["taps"] is None:
+    if told.any("model.fir") is None and shape["taps"] is None:
         choices["taps"] = (settings["taps"], None)
-    if told("model", "skip_rescale") is None:
+    if told.any("model.skip_rescale") is None:
         choices["skip_rescale"] = (True, False)
     combined = itertools.product(*choices.values())
     return tuple(dict(zip(choices, values, strict=True)) for values in combined)[1:]

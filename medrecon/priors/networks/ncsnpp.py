@@ -119,7 +119,7 @@ class NCSNpp(nn.Module):
         self.width, self.centred = width, centred
         self.scale_by_sigma, self.sigmas = scale_by_sigma, sigmas
         self.activation = ACTIVATIONS[activation]
-        embedding = 4 * width if conditional else None
+        embedding = 4 * width
         residual = partial(
             ResidualBlock,
             embedding=embedding,
@@ -132,7 +132,7 @@ class NCSNpp(nn.Module):
 
         self.features = FourierFeatures(width) if fourier else None
         self.time = nn.ModuleList()
-        if embedding is not None:
+        if conditional:
             self.time.append(nn.Linear((2 if fourier else 1) * width, embedding))
             self.time.append(nn.Linear(embedding, embedding))
         self.head = conv3(channels, width)

@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
     in_channels, out_channels
         Features before and after.
     embedding
-        Size of the embedding of the noise level; ``None`` where there is none.
+        Size of the embedding of the noise level.
     activation
         The nonlinearity.
     rescale
@@ -57,14 +57,14 @@ class ResidualBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        embedding: int | None,
+        embedding: int,
         activation: Activation,
         rescale: bool,
         resample: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.norm1, self.conv1 = norm(in_channels), conv3(in_channels, out_channels)
-        self.time = None if embedding is None else nn.Linear(embedding, out_channels)
+        self.time = nn.Linear(embedding, out_channels)
         self.norm2, self.conv2 = norm(out_channels), conv3(out_channels, out_channels)
         same = in_channels == out_channels and resample is None
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
@@ -74,7 +74,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """Apply it to features ``(batch, channels, y, x)``."""
         h = self.conv1(self.resample(self.activation(self.norm1(x))))
-        if self.time is not None and embedding is not None:
+        if embedding is not None:
             h = h + self.time(self.activation(embedding))[:, :, None, None]
         h = self.conv2(self.activation(self.norm2(h)))
         changed: Tensor = self.sum(self.shortcut(self.resample(x)), h)
