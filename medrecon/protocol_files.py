@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from medrecon import yaml_loader
 from medrecon.errors import ProtocolError, UsageError
 from medrecon.protocol import METHODS, Protocol
+from medrecon.setting_words import did_you_mean, expectation, sentence, shown
 
 SCHEMA_VERSION = 1
 _FILES = (
@@ -23,17 +24,6 @@ _FILES = (
     ("field_map_file",),
 )
 """Settings that are paths, meant relative to the protocol file."""
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "model_type": "a block of keys",
-    "model_attributes_type": "a block of keys",
-    "dict_type": "a block of keys",
-}
 
 
 def shipped_protocols() -> dict[str, str]:
@@ -93,9 +83,9 @@ def _read(path_or_name: str | Path) -> tuple[bytes, str, Path]:
     if name in known:
         folder = Path(str(resources.files("medrecon.protocols")))
         return (folder / f"{name}.yaml").read_bytes(), f"{name}.yaml", folder
-    hint = _did_you_mean(path.stem, known, "see: medrecon protocols")
+    hint = did_you_mean(path.stem, known, "see: medrecon protocols")
     raise ProtocolError(
-        _sentence(f"there is no protocol file and no shipped protocol {str(path_or_name)!r}{hint}")
+        sentence(f"there is no protocol file and no shipped protocol {str(path_or_name)!r}{hint}")
     )
 
 
@@ -226,17 +216,17 @@ class _Reader:
             return self._error((*path, *below), what)
         if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
             return self._error((*path, "kind"), f"expected one of {', '.join(METHODS)}")
-        return self._error(path, f"{_expectation(first)}, got {_shown(first['input'])}")
+        return self._error(path, f"{expectation(first)}, got {shown(first['input'])}")
 
     def _error(self, path: yaml_loader.Path, what: str) -> ProtocolError:
         key = ".".join(map(str, path))
         if path in self.overrides or any(path[: len(o)] == o for o in self.overrides):
-            return ProtocolError(_sentence(f"--set {key}: {what}"))
+            return ProtocolError(sentence(f"--set {key}: {what}"))
         mark = next(
             (self.marks[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.marks), None
         )
         place = f" {mark}" if mark else ""
-        return ProtocolError(_sentence(f"{self.source}{place}: {key}: {what}"))
+        return ProtocolError(sentence(f"{self.source}{place}: {key}: {what}"))
 
     def _nearest(self, path: yaml_loader.Path) -> str:
         name = str(path[-1])
@@ -247,39 +237,7 @@ class _Reader:
             return f" where kind is {self.data[str(path[0])]['kind']}"
         if elsewhere and not difflib.get_close_matches(name, here, 1, 0.8):
             return f", did you mean {elsewhere[0]}?"
-        return _did_you_mean(name, here, f"valid here: {', '.join(here)}")
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith("?") else f"{text}."
-
-
-def _did_you_mean(name: str, known: Sequence[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f", did you mean {close[0]}?" if close else f" ({otherwise})"
-
-
-def _expectation(detail: ErrorDetails) -> str:
-    if detail["type"] in _EXPECTED:
-        return f"expected {_EXPECTED[detail['type']]}"
-    if detail["type"] == "string_pattern_mismatch":
-        return "expected 1 to 64 letters, digits, dots, dashes or underscores"
-    limits = detail.get("ctx", {})
-    if "max_length" in limits:
-        return f"expected at most {limits['max_length']} items or characters"
-    if "min_length" in limits:
-        return f"expected at least {limits['min_length']} item"
-    message = detail["msg"].removeprefix("Input should be ")
-    return f"expected {'a value ' if message.startswith(('greater', 'less')) else ''}{message}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a block of keys"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+        return did_you_mean(name, here, f"valid here: {', '.join(here)}")
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

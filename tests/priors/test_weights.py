@@ -9,9 +9,6 @@ from safetensors.torch import load_file, save_file
 
 from medrecon.errors import WeightsError
 from medrecon.io.read import read_image
-from medrecon.priors.card import Source
-from medrecon.priors.export import export_prior
-from medrecon.priors.training import TrainingPlan, train, validation_batch
 from medrecon.priors.weights import SHIPPED, load_prior, sha256, shipped_priors
 
 
@@ -90,37 +87,3 @@ def test_weights_with_nan_or_missing_keys_are_refused(copied):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(WeightsError, match="ct-axial-256"):
         load_prior("nobody")
-
-
-@pytest.mark.parametrize("modality", ["ct", "mr"])
-def test_training_learns_resumes_and_exports_a_prior_that_loads(tmp_path, modality):
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(6, 1, 8, 8, generator=generator)
-    slices = torch.nn.functional.interpolate(coarse, (256, 256))[:, 0]
-    plan = TrainingPlan(
-        modality=modality,
-        minutes=0.04,
-        widths=(16, 16),
-        blocks=1,
-        pixels_per_step=2 * 64 * 64,
-        warmup_steps=1,
-        validate_every=100000,
-    )
-    held_out = validation_batch(slices, modality, 1)[..., :64, :64]
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    first = list(train(plan, slices, held_out, checkpoint))[-1]
-    again = list(train(plan, slices, held_out, checkpoint))[-1]
-    assert again.step > first.step
-    assert again.psnr[1.0] > 6.1  # above the noisy image itself: 10 log10(4 / 1)
-    card = export_prior(
-        checkpoint,
-        tmp_path / "mine",
-        plan,
-        held_out,
-        name="mine",
-        title="Squares",
-        sources=[Source(name="squares", licence="none")],
-        pixel_mm=(1.0, 1.0),
-    )
-    prior = load_prior(str(tmp_path / "mine"))
-    assert prior.card == card

@@ -1,0 +1,1 @@
+"""Training of slice priors: recipes, data, augmentation, steps, scores and the prior's card."""
