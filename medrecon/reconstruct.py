@@ -17,6 +17,7 @@ from medrecon.errors import WeightsError
 from medrecon.priors.weights import Prior, load_prior
 from medrecon.problem import Problem, ct_problem, mr_problems
 from medrecon.protocol import Baseline, Protocol, Sampler
+from medrecon.safeguard import Safeguard
 from medrecon.samplers import assemble
 from medrecon.study import Study
 from medrecon.volume import Volume
@@ -131,6 +132,7 @@ def _reconstruct(
     yield Event("prepare", 1, 1)
     images: dict[str, Tensor] = {}
     stages: dict[str, Any] = {}
+    safety: dict[str, Any] | None = None
     for baseline in protocol.baselines:
         begin = time.monotonic()
         record: dict[str, Any] = {}
@@ -140,6 +142,7 @@ def _reconstruct(
         begin, record = time.monotonic(), {}
         images[RESULT] = yield from _sample(prior, problem, protocol.sampler, images, seed, record)
         stages[RESULT] = _finish(record, problem, images[RESULT], begin)
+        safety = yield from _safeguard(prior, problem, protocol, images, seed)
     volumes = {name: problem.to_volume(image) for name, image in images.items()}
     report = {
         "device": device,
@@ -147,6 +150,7 @@ def _reconstruct(
         "prior": None if prior is None else {"name": prior.card.name, "sha256": prior.card.sha256},
         "noise_std": problem.study.noise_std,
         "stages": stages,
+        "safety": safety,
         "seconds": round(time.monotonic() - clock, 2),
     }
     reference, phase = problem.study.reference, problem.study.reference_phase
@@ -256,7 +260,7 @@ def _sample(
     """Run the sampler from its start."""
     sampler = assemble(prior, problem, settings, images, seed)
     record |= {"calls": 0, "steps": []}
-    for step in sampler.steps:
+    for step in sampler.steps():
         record["calls"] = sampler.counted.calls
         record["steps"].append(
             {
@@ -268,3 +272,28 @@ def _sample(
         )
         yield Event(RESULT, step.index + 1, len(sampler.sigmas), step.residual)
     return step.estimate
+
+
+def _safeguard(
+    prior: Prior,
+    problem: Problem,
+    protocol: Protocol,
+    images: dict[str, Tensor],
+    seed: int,
+) -> Generator[Event, None, dict[str, Any]]:
+    """Look whether the prior fits; puts in the result's place what the look asks for."""
+    sampler = protocol.sampler
+    tv = next((baseline for baseline in protocol.baselines if baseline.method == "tv"), None)
+    if sampler is None:
+        return {}
+    begin = time.monotonic()
+    looking = Safeguard(prior, problem, sampler, tv, seed)(images, images[RESULT])
+    while True:
+        try:
+            done, parts = next(looking)
+        except StopIteration as end:
+            images[RESULT], verdict = end.value
+            break
+        yield Event("safety", done, parts)
+    record: dict[str, Any] = verdict.as_json()
+    return record | {"seconds": round(time.monotonic() - begin, 2)}

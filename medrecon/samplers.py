@@ -27,7 +27,7 @@ from medrecon.sampling.data_step import (
     unanchored,
 )
 from medrecon.sampling.denoise import Keep, PredictorCorrector, Tweedie
-from medrecon.sampling.loop import Denoise, Method, Renoise, Step, sample
+from medrecon.sampling.loop import Denoise, Draw, Method, Renoise, Step, sample
 from medrecon.sampling.multistep import DEIS, DPMSolver, Momentum
 from medrecon.sampling.noise import SliceNoise
 from medrecon.sampling.renoise import DDIM, DDS, DiffPIR, Fresh
@@ -45,17 +45,24 @@ class Assembled:
 
     Parameters
     ----------
+    method
+        Its four choices.
     sigmas
         Its noise levels.
-    steps
-        The steps, to be run once.
+    draw
+        Its source of noise.
     counted
         Counts the calls of the network, each of the whole volume.
     """
 
+    method: Method
     sigmas: tuple[float, ...]
-    steps: Iterator[Step]
+    draw: Draw
     counted: Counted
+
+    def steps(self) -> Iterator[Step]:
+        """Run it; see :func:`~medrecon.sampling.loop.sample`."""
+        return sample(self.method, self.sigmas, self.draw)
 
 
 def assemble(
@@ -89,8 +96,7 @@ def assemble(
     )
     noise = SliceNoise(spacing=problem.grid.spacing[0], length=_correlation(settings, prior.card))
     generator = torch.Generator().manual_seed(seed)
-    steps = sample(method, sigmas, partial(noise, start, generator))
-    return Assembled(sigmas, steps, counted)
+    return Assembled(method, sigmas, partial(noise, start, generator), counted)
 
 
 def levels(settings: Sampler, card: Card) -> tuple[float, ...]:

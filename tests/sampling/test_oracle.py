@@ -11,6 +11,7 @@ from medrecon.sampling.noise import SliceNoise
 from medrecon.sampling.renoise import DDIM, DDS, Fresh
 from medrecon.sampling.schedule import karras_sigmas
 from tests.sampling.dense import random_problem
+from tests.sampling.problems import posterior
 
 SETTINGS = CGSettings(max_iterations=200, tolerance=1e-9)
 
@@ -22,14 +23,8 @@ class _Silence(SliceNoise):
         return torch.zeros_like(like)
 
 
-def _posterior_mean(A, y, weights, mean, covariance):
-    precision = torch.linalg.inv(covariance).to(A.matrix.dtype)
-    out = []
-    for k in range(A.slices):
-        H = A.matrix.mH @ (weights[k][:, None] * A.matrix) + precision
-        rhs = A.matrix.mH @ (weights[k] * y[k]) + precision @ mean[k].flatten()
-        out.append(torch.linalg.solve(H, rhs).view(A.size))
-    return torch.stack(out)
+def _exact(A, y, weights, mean, covariance):
+    return posterior(A, y, weights, mean, covariance)[0]
 
 
 def _run(A, y, weights, prior, *, sigmas, law, noise, seed=0, start=None):
@@ -58,7 +53,7 @@ def test_the_mean_path_ends_at_the_posterior_mean_of_a_white_gaussian_prior(is_c
         A, y, weights, prior,
         sigmas=karras_sigmas(10, 20.0, 0.05), law=Fresh(), noise=_Silence(spacing=1.0),
     )  # fmt: skip
-    exact = _posterior_mean(A, y, weights, mean, variance * torch.eye(12, dtype=torch.float64))
+    exact = _exact(A, y, weights, mean, variance * torch.eye(12, dtype=torch.float64))
     assert torch.allclose(found, exact, atol=1e-5)
 
 
@@ -74,7 +69,7 @@ def _bias(law):
         A, y, weights, prior,
         sigmas=karras_sigmas(12, 20.0, 0.05), law=law, noise=SliceNoise(spacing=1.0),
     )  # fmt: skip
-    exact = _posterior_mean(A, y, weights, mean, 0.5 * torch.eye(12, dtype=torch.float64))[0]
+    exact = _exact(A, y, weights, mean, 0.5 * torch.eye(12, dtype=torch.float64))[0]
     standard_error = samples.std(0) / many**0.5 + 1e-6
     return float(((samples.mean(0) - exact) / standard_error).abs().max())
 
@@ -100,7 +95,7 @@ def test_a_coloured_prior_is_followed_closely_with_one_number_for_its_error():
         A, y, weights, Gaussian(mean, v, q),
         sigmas=karras_sigmas(200, 5.0, 0.02), law=Fresh(), noise=_Silence(spacing=1.0),
     )  # fmt: skip
-    exact = _posterior_mean(A, y, weights, mean, q @ torch.diag(v) @ q.T)
+    exact = _exact(A, y, weights, mean, q @ torch.diag(v) @ q.T)
     assert float((found - exact).norm() / exact.norm()) < 0.2
 
 
