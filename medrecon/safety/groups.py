@@ -67,6 +67,13 @@ def group_axes(geometry: object) -> tuple[int, ...]:
     return (1,) if isinstance(geometry, SliceGeometry) else (0,)
 
 
+def kind_of_groups(geometry: object) -> str:
+    """Name what is held out, in the plural."""
+    if isinstance(geometry, Cartesian):
+        return "points of k-space" if geometry.is_3d else "k-space lines"
+    return "shots" if isinstance(geometry, NonCartesian) else "views"
+
+
 def _middle(measured: Tensor) -> Tensor:
     """Mark the box around the centre of k-space in which everything was measured."""
     inside = torch.ones_like(measured)
