@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from medrecon.cli.options import JsonOption
+from medrecon.cli.paths import existing, free_file
 from medrecon.cli.words import say, show
+from medrecon.errors import UsageError
+
+if TYPE_CHECKING:
+    from medrecon.priors.diffusion import Schedule, ScheduleKind
 
 app = typer.Typer(help="List the trained priors that come with medrecon, show one, or import one.")
 
@@ -44,6 +50,96 @@ def show_prior(
     for title, table in levels:
         pairs = ", ".join(f"{level.psnr_db:.1f} dB at {level.sigma:g}" for level in table)
         say(f"{title}: {pairs}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Weights: .safetensors, .pt, .pth or a folder.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Prior folder to make.")],
+    modality: Annotated[Literal["ct", "mr"], typer.Option(help="What the images are of.")],
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="CT: the HU at both ends of the network's range."),
+    ] = None,
+    predicts: Annotated[
+        Literal["eps", "v", "x0", "score", "edm"] | None,
+        typer.Option(help="What the network's output is; default: found by trial."),
+    ] = None,
+    schedule: Annotated[
+        Literal["linear", "scaled-linear", "cosine", "vp", "ve"] | None,
+        typer.Option(help="Its noise levels; default: as the file says, or found by trial."),
+    ] = None,
+    span: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="FIRST LAST", help="First and last beta, for ve sigma, of these."),
+    ] = None,
+    range_: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--range", metavar="LOW HIGH", help="Values of its images: -1 1 or 0 1."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its settings, JSON or YAML.")
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGE", help="Measure its errors on this image, not on phantoms."),
+    ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Its training data: [{name, licence, citation}]."),
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights.")] = None,
+    title: Annotated[str | None, typer.Option(help="One line on the prior.")] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a pickle, confined to its tensors.")
+    ] = False,
+) -> None:
+    """Make a prior of another project's network: recognised, tried on a phantom, or refused."""
+    paths = [existing(path) for path in (file, config, image, sources) if path is not None]
+    free_file(output, overwrite=False)
+
+    from medrecon.importing.checkpoint import read_config
+    from medrecon.importing.importer import Request, describe, import_prior
+    from medrecon.importing.probe import Told
+    from medrecon.priors.card import read_sources
+
+    settings: dict[str, Any] = {
+        "title": title,
+        "licence": licence,
+        "config": read_config(config) if config else None,
+        "sources": read_sources(sources) if sources else None,
+    }
+    request = Request(
+        modality="CT" if modality == "ct" else "MR",
+        name=output.name,
+        window_hu=window,
+        told=Told(parametrisation=predicts, schedule=_schedule(schedule, span), range=range_),
+        allow_pickle=allow_pickle,
+        image=image,
+        **{key: value for key, value in settings.items() if value is not None},
+    )
+    say(f"{paths[0].name}: trying it on a phantom")
+    trials = import_prior(file, output, request)
+    while True:
+        try:
+            trial = next(trials)
+        except StopIteration as end:
+            show(describe(end.value))
+            break
+        if trial.rises:
+            say(f"{trial.gain:+.1f} dB as {trial.in_words()}")
+    say(f"{output}: prior {output.name}; use it with --set prior.name={output}")
+
+
+def _schedule(kind: ScheduleKind | None, span: tuple[float, float] | None) -> Schedule | None:
+    """Noise levels as the command line says them."""
+    from medrecon.priors.diffusion import make_schedule
+
+    if kind is None and span is not None:
+        raise UsageError("--span belongs to a --schedule; give both.")
+    return None if kind is None else make_schedule(kind, span)
 
 
 def _in_words(value: Any) -> Any:

@@ -8,7 +8,9 @@ import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medrecon.errors import WeightsError
 
 Parametrisation = Literal["edm", "eps", "v", "x0", "score"]
 """What the output of a network is; see :class:`medrecon.priors.wrapped.Wrapped`."""
@@ -87,6 +89,31 @@ class Schedule(BaseModel):
             return math.log(sigma) / 4
         index = self.index(sigma)
         return index if time == "index" else index / (self.steps - 1)
+
+
+_SPANS: dict[ScheduleKind, tuple[float, float]] = {
+    "linear": (1e-4, 0.02),
+    "scaled-linear": (0.00085, 0.012),
+    "cosine": (1e-4, 0.02),
+    "vp": (0.1, 20.0),
+    "ve": (0.01, 378.0),
+}
+
+
+def make_schedule(kind: ScheduleKind, span: tuple[float, float] | None = None) -> Schedule:
+    """Make a schedule, by default with the numbers of its paper or best-known model.
+
+    Raises
+    ------
+    WeightsError
+        If the span is no rising one.
+    """
+    start, end = span or _SPANS[kind]
+    try:
+        return Schedule(kind=kind, start=start, end=end)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise WeightsError(f"The schedule {kind} {start:g} to {end:g} is none: {reason}.") from None
 
 
 @functools.cache

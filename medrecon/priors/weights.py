@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from medrecon.errors import WeightsError
 from medrecon.priors.card import (
@@ -96,7 +96,7 @@ def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
         )
     network = _network(card.architecture)
     try:
-        state = {key: value.float() for key, value in load_file(path).items()}
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
         network.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError) as error:
         first = str(error).splitlines()[-1].strip()
@@ -126,9 +126,20 @@ def _model(network: nn.Module, card: Card) -> EDM | Wrapped:
     return EDM(cast("UNet", network), card.sigma_data)
 
 
+def stored(value: Tensor) -> Tensor:
+    """Round a weight to half precision where that holds its numbers and saves anything.
+
+    Vectors stay as they are; among them are frequencies, whose small errors grow into large ones.
+    """
+    if value.ndim < 2 or not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if bool(torch.isfinite(half).all()) else value
+
+
 def save_weights(network: nn.Module, folder: Path) -> str:
-    """Write a network's weights in half precision; returns their sha256."""
+    """Write a network's weights, see :func:`stored`; returns their sha256."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+    state = {key: stored(value).contiguous() for key, value in network.state_dict().items()}
     save_file(state, folder / WEIGHTS_FILE)
     return sha256(folder / WEIGHTS_FILE)

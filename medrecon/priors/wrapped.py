@@ -77,11 +77,19 @@ class Wrapped(nn.Module):
         ``position`` and ``neighbours`` are there for the sake of
         :class:`~medrecon.priors.network.EDM`'s signature and not looked at.
         """
+        w, level = self.enter(x, sigma)
+        return self.leave(to_clean(w, self.output(w, level), level, self.diffusion), x)
+
+    def enter(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy images and their noise levels in the network's unit and channels."""
         parts = x.shape[1] // self.network.channels
-        level = (self.scale * sigma).repeat_interleave(parts)
-        w = (self.offset + self.scale * x).reshape(-1, self.network.channels, *x.shape[2:])
-        clean = to_clean(w, self.output(w, level), level, self.diffusion)
-        return (clean.view_as(x) - self.offset) / self.scale
+        w = self.offset + self.scale * x
+        shape = (-1, self.network.channels, *x.shape[2:])
+        return w.reshape(shape), (self.scale * sigma).repeat_interleave(parts)
+
+    def leave(self, clean: Tensor, x: Tensor) -> Tensor:
+        """Clean images of the network as those of the prior, which were ``x`` before."""
+        return (clean.reshape(x.shape) - self.offset) / self.scale
 
     def output(self, w: Tensor, level: Tensor) -> Tensor:
         """Raw output for noisy images and their noise levels, both in the network's unit."""
