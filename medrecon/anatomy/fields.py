@@ -39,7 +39,8 @@ def _factor(slices: int, step: float) -> Tensor:
     z = step * torch.arange(slices, dtype=torch.float64)
     covariance = torch.exp(-0.5 * (z[:, None] - z).square())
     covariance.diagonal().add_(_JITTER)
-    return torch.linalg.cholesky(covariance / (1 + _JITTER))
+    factor: Tensor = torch.linalg.cholesky(covariance / (1 + _JITTER))
+    return factor
 
 
 def bumps(

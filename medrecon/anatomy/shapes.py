@@ -55,8 +55,9 @@ def ellipsoid(
         if z is not None:
             level += (z / radii[0]).abs_().pow_(power)
         level.pow_(1 / power)
-    # at the centre 0/0: the depth there is at most the smallest radius
-    return length.sqrt_().mul_(1 / level.clamp_min_(_TINY) - 1).clamp_max_(min(radii))
+    centred = level < _TINY  # 0/0: the depth there is the smallest radius
+    depth = length.sqrt_().mul_(1 / level.clamp_min_(_TINY) - 1)
+    return depth.masked_fill_(centred, min(radii)).clamp_max_(min(radii))
 
 
 def tube(places: Places, start: Point, end: Point, radii: tuple[float, float]) -> Tensor:
