@@ -77,7 +77,7 @@ def test_every_stage_reports_and_the_result_comes_last(case, request):
             result = end.value
             break
     methods = [baseline.method for baseline in protocol.baselines]
-    assert list(dict.fromkeys(stages)) == ["prepare", *methods, "dds"]
+    assert list(dict.fromkeys(stages)) == ["prepare", *methods, "dds", "safety"]
     assert list(result.volumes) == [*methods, "dds"]
     assert result.volume is result.volumes["dds"]
     assert set(result.report["metrics"]) == {*methods, "dds"}

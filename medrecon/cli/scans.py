@@ -51,6 +51,7 @@ def run(
     from medrecon.info import check_study
     from medrecon.io.outputs import OutputFolder
     from medrecon.measurements import choose, read_measurements
+    from medrecon.safety.last_line import last_lines
     from medrecon.write import output_bytes
 
     studies = choose(read_measurements(path, settings), image, path)
@@ -60,6 +61,8 @@ def run(
     with OutputFolder(output, overwrite=overwrite, needed_bytes=needed) as folder:
         files = follow(run_images(studies, settings, folder, seed=seed, device=where), quiet)
     say(f"{output}: {', '.join(files)}")
+    for line in last_lines(output):
+        say(line)
 
 
 def simulate(

@@ -11,7 +11,8 @@ from medrecon.safety.self_consistency import SelfConsistency
 
 LOSS_DB = 0.2
 """Loss against total variation that is said aloud, dB."""
-_STRANGE = 1.0  # ratio of the prior's error from which on an image is of another kind
+_USUAL = 1.0  # ratio of the prior's error up to which images are as those of its card
+_STRANGE = 1.5  # from which on an image is of another kind: slices full of detail lie between
 _EXPLAINED = 1.05  # misfit of total variation at which the data leave a prior little to add
 _UNEXPLAINED = 1.5  # misfit of the result at which the prior held it away from the data
 
@@ -49,7 +50,7 @@ class Look:
     def is_worth_a_test(self) -> bool:
         """Whether there are doubts, or total variation does so well that a prior may lose."""
         explained = self.tv_misfit is not None and self.tv_misfit <= _EXPLAINED
-        return bool(self.doubts) or explained
+        return bool(self.doubts) or explained or self.self_consistency.ratio > _USUAL
 
 
 @dataclass(frozen=True)
