@@ -25,7 +25,11 @@ class Curvature:
     Parameters
     ----------
     spectrum
-        Eigenvalues of C over the coupled axes, real and positive; shape of the volume.
+        Eigenvalues of C over the coupled axes, the mean over all directions in the plane; real and
+        positive, shape of the volume.
+    measured
+        The same where something was measured: the mean over the directions weighs each by its
+        eigenvalue. Between a few views it is far above the other.
     visibility
         The squares of K's entries, ``(A^H W A 1) / (A^H A 1)``; broadcasts to the volume.
     blocks
@@ -38,6 +42,7 @@ class Curvature:
     """
 
     spectrum: Tensor
+    measured: Tensor
     visibility: Tensor
     blocks: int
 
@@ -62,12 +67,13 @@ def curvature(data: DataTerm) -> Curvature:
     response = data.scale**2 * A.gram(impulse)
     shifts = tuple(-(shape[a] // 2) for a in axes)
     spectrum = torch.fft.fftn(torch.roll(response, shifts, axes), dim=axes).real
-    spectrum = _average_over_angles(spectrum.clamp_min(0))
+    spectrum, measured = _over_angles(spectrum.clamp_min(0))
     top = spectrum.amax(axes, keepdim=True)
     spectrum = spectrum.clamp_min(_FLOOR * top).clamp_min(torch.finfo(spectrum.dtype).tiny)
+    measured = torch.maximum(measured, spectrum)
     if isinstance(data.precision, float):
         visibility = torch.full_like(spectrum, data.precision)
-        return Curvature(spectrum, visibility, blocks)
+        return Curvature(spectrum, measured, visibility, blocks)
     ones = torch.ones_like(like)
     weighted = A.adjoint(data.precision * A(ones)).real
     plain = A.gram(ones).real
@@ -75,23 +81,28 @@ def curvature(data: DataTerm) -> Curvature:
     ratio = torch.where(seen, weighted / torch.where(seen, plain, 1.0), 0.0)
     mean = ratio.sum() / seen.sum().clamp_min(1)
     visibility = torch.where(seen, ratio, mean).clamp_min(_FLOOR * mean)
-    return Curvature(spectrum, visibility, blocks)
+    return Curvature(spectrum, measured, visibility, blocks)
 
 
-def _average_over_angles(spectrum: Tensor) -> Tensor:
-    """Average over all directions in the plane of the last two (frequency) axes.
+def _over_angles(spectrum: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over all directions in the plane of the last two (frequency) axes, and that of the data.
 
     The response at one voxel sees only the directions that its own rays have; elsewhere they are
-    others. Inverting the gaps of a sparse-view star would amplify what is not there to invert.
+    others.  The second mean weighs directions by their eigenvalue (sum of squares over sum): the
+    gaps of a sparse-view star do not count, as a residual has nothing in them either.
     """
     ny, nx = spectrum.shape[-2:]
     fy, fx = torch.fft.fftfreq(ny)[:, None], torch.fft.fftfreq(nx)[None, :]
     bins = ((fy**2 + fx**2).sqrt() * max(ny, nx)).round().long().to(spectrum.device)
     flat, index = spectrum.reshape(-1, ny * nx), bins.flatten()
-    total = torch.zeros(len(flat), int(index.max()) + 1, dtype=spectrum.dtype, device=flat.device)
-    count = torch.bincount(index).to(spectrum.dtype)
-    mean = total.index_add(1, index, flat) / count
-    return mean[:, index].view_as(spectrum)
+    empty = torch.zeros(len(flat), int(index.max()) + 1, dtype=spectrum.dtype, device=flat.device)
+    total = empty.index_add(1, index, flat)
+    scale = total.amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+    squares = empty.index_add(1, index, (flat / scale).square())
+    share = total / scale
+    own = scale * squares / share.clamp_min(torch.finfo(flat.dtype).tiny)
+    mean = total / torch.bincount(index).to(spectrum.dtype)
+    return mean[:, index].view_as(spectrum), own[:, index].view_as(spectrum)
 
 
 def difference_spectrum(
@@ -132,12 +143,13 @@ def diagonal_preconditioner(curve: Curvature, added: Tensor | float, blocks: int
 def circulant_preconditioner(curve: Curvature, added: Tensor | float, blocks: int) -> Map:
     r"""Invert ``S C' S`` with the diagonal S and the circulant C' closest to ``G + added``.
 
-    :math:`S^2 = \mathrm{diag}(G) + \bar a` and
-    :math:`C' = (\bar v\,C + a) / (\bar v\,\bar C + \bar a)`; exact for an unweighted
-    shift-invariant operator and for a dominating ``added``.  ``blocks`` is that of the whole
-    system: one coupled along z by a regulariser is transformed along z, too.
+    :math:`S^2 = v\,\bar C + \bar a` and
+    :math:`C' = (\bar v\,C + a) / (\bar v\,\bar C + \bar a)` with the visibility v and the measured
+    spectrum C; exact for an unweighted shift-invariant operator and for a dominating ``added``.
+    ``blocks`` is that of the whole system: one coupled along z by a regulariser is transformed
+    along z, too.
     """
-    spectrum = curve.spectrum
+    spectrum = curve.measured
     axes = tuple(range(blocks, spectrum.ndim))
     mean_visibility = curve.visibility.mean(axes, keepdim=True)
     own = tuple(range(curve.blocks, spectrum.ndim))
@@ -146,10 +158,10 @@ def circulant_preconditioner(curve: Curvature, added: Tensor | float, blocks: in
         spectrum = spectrum.mean(lead, keepdim=True)
     extra = torch.as_tensor(added, device=spectrum.device)
     extra_mean = float(extra.mean())
-    level = mean_visibility * spectrum.mean(own, keepdim=True) + extra_mean
-    circulant = (mean_visibility * spectrum + extra) / level
+    mean = spectrum.mean(own, keepdim=True)
+    circulant = (mean_visibility * spectrum + extra) / (mean_visibility * mean + extra_mean)
     inverse = 1 / circulant
-    diagonal = (curve.diagonal + extra_mean).rsqrt()
+    diagonal = (mean * curve.visibility + extra_mean).rsqrt()
 
     def apply(r: Tensor) -> Tensor:
         transformed = torch.fft.fftn(diagonal * r, dim=axes)
