@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from medrecon.errors import WeightsError
 from medrecon.operators.difference import Difference
 from medrecon.priors.card import Card
 from medrecon.priors.denoiser import Denoiser
@@ -94,13 +95,25 @@ def assemble(
         data_step=data_step(problem, counted, settings),
         renoise=_law(settings),
     )
-    noise = SliceNoise(spacing=problem.grid.spacing[0], length=_correlation(settings, prior.card))
+    noise = SliceNoise(
+        spacing=problem.grid.spacing[0],
+        length=_correlation(settings, prior.card),
+        amount=settings.noise.amount,
+    )
     generator = torch.Generator().manual_seed(seed)
     return Assembled(method, sigmas, partial(noise, start, generator), counted)
 
 
 def levels(settings: Sampler, card: Card) -> tuple[float, ...]:
-    """Noise levels of a sampler, none above what the prior was trained for."""
+    """Noise levels of a sampler, none above what the prior was trained for.
+
+    Raises
+    ------
+    WeightsError
+        If stored levels are asked for and the card has none, or several, of this number.
+    """
+    if settings.schedule == "stored":
+        return _stored(settings, card)
     start = max(min(settings.sigma_start, card.sigma_range[1]), settings.sigma_end)
     steps, end = settings.steps, settings.sigma_end
     if settings.schedule in ("geometric", "dpm-solver++"):
@@ -110,6 +123,28 @@ def levels(settings: Sampler, card: Card) -> tuple[float, ...]:
     return karras_sigmas(steps, start, end, settings.schedule_exponent)
 
 
+def _stored(settings: Sampler, card: Card) -> tuple[float, ...]:
+    asked, steps = settings.schedule_task, settings.steps
+    found = {
+        task: by_steps[steps]
+        for task, by_steps in card.schedules.items()
+        if steps in by_steps and asked in (None, task)
+    }
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise WeightsError(
+            f"The prior {card.name} has schedules of {steps} steps for {', '.join(found)}; "
+            "say which one by sampler.schedule_task."
+        )
+    stored = "; ".join(f"{t}: {', '.join(map(str, n))} steps" for t, n in card.schedules.items())
+    raise WeightsError(
+        f"The prior {card.name} has no stored schedule of {steps} steps"
+        f"{f' for {asked}' if asked else ''} (stored: {stored or 'none'}); find one by "
+        "medrecon priors schedule, or use another sampler.schedule."
+    )
+
+
 def data_step(problem: Problem, prior: Denoiser, settings: Sampler) -> ProximalStep:
     """Make the data step of a sampler."""
     cg = CGSettings(
@@ -117,6 +152,7 @@ def data_step(problem: Problem, prior: Denoiser, settings: Sampler) -> ProximalS
         tolerance=settings.cg.tolerance,
         preconditioner=PRECONDITIONERS[settings.cg.preconditioner],
         noise_stop=settings.cg.noise_stop,
+        warm_start=settings.cg.warm_start,
     )
     anchor = _anchor(problem, prior, settings)
     if settings.tv_z is None:

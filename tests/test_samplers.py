@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from medrecon.errors import ProtocolError
+from medrecon.errors import ProtocolError, WeightsError
 from medrecon.protocol import Sampler
 from medrecon.protocol.presets import PRESETS
 from medrecon.protocol_files import load_protocol
@@ -172,3 +172,29 @@ def test_an_unknown_preset_is_refused_with_the_names_there_are():
 def test_a_preset_that_starts_from_tv_asks_for_it():
     with pytest.raises(ProtocolError, match=r"sampler\.start: tv is not among the baselines"):
         load_protocol("ct_cone_sparse", ["sampler={preset: medrecon}", "baselines=[{method: fdk}]"])
+
+
+# --- levels stored with a prior -------------------------------------------------------------------
+
+STORED = {"fan": {3: (0.4, 0.1, 0.02), 2: (0.4, 0.02)}, "cone": {2: (0.3, 0.03)}}
+
+
+def stored(steps, task=None, schedules=STORED):
+    sampler = settings(schedule="stored", steps=steps, schedule_task=task)
+    return levels(sampler, prior(None, name="chest", schedules=schedules).card)
+
+
+def test_stored_levels_are_those_of_the_card():
+    assert stored(3) == (0.4, 0.1, 0.02)
+    assert stored(2, "cone") == (0.3, 0.03)
+
+
+def test_a_schedule_that_is_not_stored_or_not_unique_is_refused():
+    with pytest.raises(WeightsError, match=r"no stored schedule of 5 steps \(stored: fan: 3, 2 st"):
+        stored(5)
+    with pytest.raises(WeightsError, match="for fan, cone; say which one"):
+        stored(2)
+    with pytest.raises(WeightsError, match=r"of 3 steps for cone .*medrecon priors schedule"):
+        stored(3, "cone")
+    with pytest.raises(WeightsError, match=r"stored: none"):
+        stored(3, None, {})

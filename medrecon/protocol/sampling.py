@@ -29,6 +29,10 @@ class Noise(Settings):
     ``fresh``: all new noise."""
     eta: Share = 1.0
     """Share of new noise under the law (ignored by ``fresh``)."""
+    amount: Share = 1.0
+    """How much of the new noise is added, at the start and after every step. 1: samples of the
+    posterior. Less: the prior removes more noise than there is, and the result moves from a
+    sample towards the posterior mean, whose error is smaller. 0: no randomness."""
     correlation_mm: NonNegative | None = 0.0
     """Length over which the noise of neighbouring slices stays alike; 0: independent; null: what
     suits the prior, 5 where it sees single slices and 0 where it sees their neighbours."""
@@ -41,9 +45,12 @@ class ConjugateGradients(Settings):
     tolerance: Positive = 0.1
     """Error that may stay, in standard deviations of the posterior, averaged over the voxels."""
     preconditioner: Literal["none", "diagonal", "circulant"] = "diagonal"
-    """diagonal: for few or weighted data; circulant: for densely and evenly sampled data."""
+    """circulant: fewest iterations where directions are sampled evenly, few or many; diagonal:
+    where weights or gaps matter more."""
     noise_stop: NonNegative = 0.0
     """Also stop when the data misfit falls to this multiple of the noise (Morozov); 0: never."""
+    warm_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the last step's correction to begin the next with: fewer iterations."""
 
 
 class TVz(Settings):
@@ -68,10 +75,15 @@ class Sampler(Settings):
     """First noise level, in the prior's unit (CT: 1 = 1300 HU); lowered to the largest that the
     prior was trained for."""
     sigma_end: Positive = 0.01
-    schedule: Literal["karras", "geometric", "ddim", "dpm-solver++", "deis", "momentum"] = "karras"
+    schedule: Literal[
+        "karras", "geometric", "ddim", "dpm-solver++", "deis", "momentum", "stored"
+    ] = "karras"
     """Noise levels between the two: karras; geometric: each the same part of the one before; ddim:
     even in the time of the variance-preserving chain. dpm-solver++ (geometric), deis and momentum
-    (karras) are multistep solvers of the probability flow, without new noise after the start."""
+    (karras) are multistep solvers of the probability flow, without new noise after the start.
+    stored: the levels that the prior's card has for this number of steps."""
+    schedule_task: str | None = None
+    """Which of the card's schedules (``stored``); null: the only one of this number of steps."""
     schedule_exponent: Positive = 7.0
     """Karras' rho: how the levels crowd towards the end."""
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.8

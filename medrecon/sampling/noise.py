@@ -27,6 +27,8 @@ class SliceNoise:
         Distance of slices, mm.
     length
         Correlation length L, mm.
+    amount
+        Factor on the noise; below 1 the volumes are not standard normal, 0 draws nothing.
 
     References
     ----------
@@ -37,6 +39,7 @@ class SliceNoise:
 
     spacing: float
     length: float = 0.0
+    amount: float = 1.0
 
     @property
     def correlation(self) -> float:
@@ -48,6 +51,8 @@ class SliceNoise:
 
         Complex noise has unit variance in each of its two channels.
         """
+        if self.amount == 0:
+            return torch.zeros_like(like)
         channels = (2,) if like.is_complex() else ()
         precision = like.real.dtype if like.is_complex() else like.dtype
         noise = torch.randn((*like.shape, *channels), generator=generator, dtype=precision)
@@ -58,4 +63,6 @@ class SliceNoise:
                 current.mul_(fresh).add_(previous, alpha=rho)
         if like.is_complex():
             noise = torch.view_as_complex(noise)
+        if self.amount != 1:
+            noise *= self.amount
         return noise.to(like.device)

@@ -38,3 +38,15 @@ def test_complex_noise_has_unit_variance_in_each_channel():
 def test_the_same_seed_gives_the_same_bytes():
     assert torch.equal(_draw(5.0, seed=3), _draw(5.0, seed=3))
     assert not torch.equal(_draw(5.0, seed=3), _draw(5.0, seed=4))
+
+
+def test_the_amount_scales_the_same_noise_down_to_none():
+    full, half, none = (
+        SliceNoise(spacing=1.0, length=3.0, amount=amount)(
+            torch.zeros((3, 8, 8), dtype=torch.complex64), torch.Generator().manual_seed(1)
+        )
+        for amount in (1.0, 0.5, 0.0)
+    )
+    assert torch.allclose(half, 0.5 * full)
+    assert not none.any()
+    assert none.is_complex()
