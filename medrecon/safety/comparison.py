@@ -13,7 +13,7 @@ from medrecon.safety.held_out import HeldOut
 from medrecon.solvers.cg import conjugate_gradients, inner
 from medrecon.solvers.preconditioner import curvature, diagonal_preconditioner
 
-_ITERATIONS, _TOLERANCE = 30, 0.02
+_ITERATIONS, _TOLERANCE = 40, 1e-4
 _LEAST = 0.01  # share of the first image's error below which the noise hides what is left
 
 

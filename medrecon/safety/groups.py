@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from medrecon.data_term import DataTerm
-from medrecon.geometry import Cartesian, MRGeometry, NonCartesian, SliceGeometry
-from medrecon.geometry.frames import Frames
+from medrecon.geometry import Cartesian, CTGeometry, MRGeometry, NonCartesian, SliceGeometry
 from medrecon.safety.held_out import HeldOut, hold_out, measured_groups
+
+Geometry = CTGeometry | MRGeometry
 
 _SHARE = 1 / 8
 _FEWEST = 4  # groups that a scan must have to spare any
@@ -19,7 +20,7 @@ _HALF_TURN = 0.9 * math.pi
 """An arc from which on, in rad, views count as seeing every direction."""
 
 
-def split(data: DataTerm, geometry: object, generator: torch.Generator) -> HeldOut | None:
+def split(data: DataTerm, geometry: Geometry, generator: torch.Generator) -> HeldOut | None:
     """Hold out about an eighth of a scan's views or lines; ``None`` where it has too few.
 
     Views of a whole turn are spared evenly, so that every direction is asked for. Those of a
@@ -57,7 +58,7 @@ def split(data: DataTerm, geometry: object, generator: torch.Generator) -> HeldO
     return hold_out(data, axes, chosen.view_as(spare))
 
 
-def group_axes(geometry: object) -> tuple[int, ...]:
+def group_axes(geometry: Geometry) -> tuple[int, ...]:
     """Axes of the measurements that count views, lines or spokes."""
     if isinstance(geometry, Cartesian):
         # a readout is a whole line along x; a pattern in y and z is made of points
@@ -67,7 +68,7 @@ def group_axes(geometry: object) -> tuple[int, ...]:
     return (1,) if isinstance(geometry, SliceGeometry) else (0,)
 
 
-def kind_of_groups(geometry: object) -> str:
+def kind_of_groups(geometry: Geometry) -> str:
     """Name what is held out, in the plural."""
     if isinstance(geometry, Cartesian):
         return "points of k-space" if geometry.is_3d else "k-space lines"
@@ -91,11 +92,9 @@ def _middle(measured: Tensor) -> Tensor:
     return inside
 
 
-def _is_limited(geometry: object) -> bool:
+def _is_limited(geometry: CTGeometry) -> bool:
     """Whether the views lie on an arc of much less than half a turn."""
-    frames = getattr(geometry, "frames", None)
-    if not isinstance(frames, Frames):
-        return False
+    frames = geometry.frames()
     rays = frames.direction if frames.source is None else frames.foot - frames.source
     if rays is None or len(rays) < 2:
         return False
