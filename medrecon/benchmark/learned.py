@@ -66,11 +66,23 @@ def sampling(name: str) -> Sampling:
     return Sampling(found["preset"], int(found["steps"]))
 
 
-def alone(protocol: Protocol) -> Protocol:
-    """Keep only the baseline that the sampler starts from, as it is part of the method's time."""
+def alone(protocol: Protocol, most: int | None = None) -> Protocol:
+    """Keep only the baselines that the sampler needs, whose time is part of the method's.
+
+    That is its start, and total variation where the prior is compared with it.
+
+    Parameters
+    ----------
+    protocol
+        With prior and sampler.
+    most
+        Iterations of the start at most.
+    """
     assert protocol.sampler is not None
-    start = protocol.sampler.start
-    kept = [b for b in protocol.baselines if b.method == start] or list(protocol.baselines[:1])
+    needed = {protocol.sampler.start, "tv" if protocol.sampler.safety else None}
+    kept = [b for b in protocol.baselines if b.method in needed] or list(protocol.baselines[:1])
+    if most is not None:
+        kept = [b.model_copy(update={"iterations": min(most, b.iterations)}) for b in kept]
     return protocol.model_copy(update={"baselines": tuple(kept)})
 
 
@@ -78,20 +90,19 @@ def sample(
     study: Study, protocol: Protocol, *, seed: int, device: str
 ) -> Generator[Event, None, tuple[Result, dict[str, Any]]]:
     """Run start and sampler; returns the result, and calls, seconds and what the run said."""
-    result: Result = yield from reconstruct(study, alone(protocol), seed=seed, device=device)
-    stages = result.report["stages"]
+    result: Result = yield from reconstruct(study, protocol, seed=seed, device=device)
+    stages, safety = result.report["stages"], result.report.get("safety") or {}
     record = stages[RESULT]
-    steps = record.get("steps", ())
+    start = sum(stage["seconds"] for name, stage in stages.items() if name != RESULT)
+    looking = safety.get("seconds", 0.0)
     facts: dict[str, Any] = {
-        "calls": record.get("calls", len(steps)),
-        "seconds": round(sum(stage["seconds"] for stage in stages.values()), 2),
-        "seconds_of_start": round(
-            sum(stage["seconds"] for name, stage in stages.items() if name != RESULT), 2
-        ),
-        "iterations": sum(step.get("iterations", 0) for step in steps),
+        "calls": record["calls"],
+        "seconds": round(start + record["seconds"] + looking, 2),
+        "seconds_of_start": round(start, 2),
+        "seconds_of_safety": looking,
+        "iterations": sum(step["iterations"] for step in record["steps"]),
         "misfit": record.get("misfit"),
     }
-    for key in ("safety", "memory"):
-        if key in result.report:
-            facts[key] = result.report[key]
+    if safety:
+        facts["safety"] = {key: safety[key] for key in ("fits", "share", "verdict")}
     return result, facts

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from medrecon.benchmark.case import Lesion
 from medrecon.benchmark.images import ball, scale_of
 from medrecon.errors import InconsistentError
+from medrecon.grid import Triple
 from medrecon.volume import Volume
 
 _CORE = 0.7  # of the radius: what counts as the lesion's inside
@@ -61,11 +63,7 @@ def place(volume: Volume, lesion: Lesion) -> Placed:
     """
     scale = scale_of(volume)
     tissue = (volume.data >= lesion.low * scale) & (volume.data <= lesion.high * scale)
-    # noise makes holes in every tissue, which are no borders
-    solid = ndimage.binary_opening(ndimage.median_filter(tissue.numpy().astype(np.uint8), 3))
-    # What lies beyond the image is unknown: the border is the tissue's end.
-    padded = np.pad(solid, ((0, 0), (1, 1), (1, 1)))
-    distance = ndimage.distance_transform_edt(padded, sampling=volume.grid.spacing)[:, 1:-1, 1:-1]
+    distance = _depth(tissue.numpy(), volume.grid.spacing)
     quarter = volume.grid.shape[0] // 4
     distance[:quarter] = distance[volume.grid.shape[0] - quarter :] = 0
     best = np.unravel_index(int(distance.argmax()), distance.shape)
@@ -78,6 +76,18 @@ def place(volume: Volume, lesion: Lesion) -> Placed:
     return Placed(
         torch.tensor([x, y, z], dtype=torch.float64), lesion.radius_mm, lesion.contrast * scale
     )
+
+
+def _depth(tissue: NDArray[np.bool_], spacing: Triple) -> NDArray[np.float64]:
+    """Distance from the tissue's border in mm; the first and the last slice go on beyond."""
+    # noise makes holes in every tissue, which are no borders
+    whole = ndimage.median_filter(tissue.astype(np.uint8), 3)
+    more = np.pad(whole, ((2, 2), (0, 0), (0, 0)), mode="edge")
+    solid = ndimage.binary_opening(more)[2:-2]
+    # what lies beside the image is not known to be tissue
+    bordered = np.pad(solid, ((0, 0), (1, 1), (1, 1)))
+    depth = ndimage.distance_transform_edt(bordered, sampling=spacing)[:, 1:-1, 1:-1]
+    return np.asarray(depth, dtype=np.float64)
 
 
 def contrast(

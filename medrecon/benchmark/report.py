@@ -130,15 +130,11 @@ def verdicts(methods: dict[str, list[Row]]) -> list[str]:
             continue
         gain = value - base
         worse = "" if gain >= -_CLOSE else ": WORSE than total variation"
-        if worse and methods[name][0].get("safety"):
-            worse += ", as the run itself says" if _warned(methods[name][0]) else ", unnoticed"
+        safety = methods[name][0].get("safety")
+        if worse and safety:
+            worse += ", unnoticed by the run" if safety["fits"] else ", as the run itself says"
         said.append(f"{name}: {gain:+.2f} dB beside total variation{worse}.")
     return said
-
-
-def _warned(row: Row) -> bool:
-    safety: Any = row["safety"]
-    return not safety.get("trusted", True) if isinstance(safety, dict) else bool(safety)
 
 
 def _psnr(rows: list[Row]) -> float | None:
