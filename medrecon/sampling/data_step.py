@@ -11,8 +11,7 @@ from torch import Tensor
 
 from medrecon.data_term import DataTerm
 from medrecon.priors.denoiser import Denoiser
-from medrecon.sampling.consistency import Consistency
-from medrecon.solvers.admm import Split
+from medrecon.sampling.consistency import Carried, Consistency
 from medrecon.solvers.cg import Solution, inner
 
 Anchor = Callable[[float], float]
@@ -87,10 +86,10 @@ class ProximalStep:
     anchor: Anchor
 
     def __call__(
-        self, estimate: Tensor, sigma: float, split: Split | None
-    ) -> tuple[Solution, Split | None]:
+        self, estimate: Tensor, sigma: float, carried: Carried | None
+    ) -> tuple[Solution, Carried | None]:
         """See :class:`~medrecon.sampling.loop.DataStep`."""
-        return self.consistency(estimate, self.anchor(sigma), split)
+        return self.consistency(estimate, self.anchor(sigma), carried)
 
 
 def largest_curvature(data: DataTerm, iterations: int = 20) -> float:

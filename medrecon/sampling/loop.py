@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from medrecon.errors import InconsistentError
-from medrecon.solvers.admm import Split
+from medrecon.sampling.consistency import Carried
 from medrecon.solvers.cg import Outcome, Solution
 
 Draw = Callable[[], Tensor]
@@ -70,9 +70,9 @@ class DataStep(Protocol):
     """Draws an estimate to the data."""
 
     def __call__(
-        self, estimate: Tensor, sigma: float, split: Split | None
-    ) -> tuple[Solution, Split | None]:
-        """Solve from ``estimate`` at level ``sigma``; ``split`` is what the last call returned."""
+        self, estimate: Tensor, sigma: float, carried: Carried | None
+    ) -> tuple[Solution, Carried | None]:
+        """Solve from ``estimate`` at level ``sigma``; ``carried`` is what the last call left."""
 
 
 class Renoise(Protocol):
@@ -155,11 +155,11 @@ def sample(method: Method, sigmas: Sequence[float], draw: Draw) -> Iterator[Step
             f"Noise levels must fall and stay above 0, got {', '.join(f'{s:g}' for s in sigmas)}."
         )
     x = method.start(sigmas[0], draw)
-    split: Split | None = None
+    carried: Carried | None = None
     memory: Memory = ()
     for index, (sigma, target) in enumerate(pairwise((*sigmas, 0.0))):
         denoised = method.denoise(x, sigma, target, draw)
-        solution, split = method.data_step(denoised, sigma, split)
+        solution, carried = method.data_step(denoised, sigma, carried)
         yield Step(
             index,
             sigma,

@@ -36,8 +36,8 @@ def test_the_data_step_is_the_dense_proximal_map(is_complex, name):
     data = DataTerm(A, y, weights, 2.0, 0.5)
     u0 = torch.randn(A.domain.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(5))
     step = Consistency(data, _settings(preconditioner=PRECONDITIONERS[name]))
-    solution, state = step(u0, 0.3)
-    assert state is None
+    solution, carried = step(u0, 0.3)
+    assert carried.split is None
     assert solution.outcome is Outcome.CONVERGED
     expected = _dense_prox(A, y, weights, u0, 0.3, 2.0, 0.5)
     assert torch.allclose(solution.value, expected, rtol=1e-7, atol=1e-9)
@@ -90,9 +90,9 @@ def test_the_step_with_tv_along_z_converges_to_the_minimum():
     u0 = torch.randn(
         A.domain.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
     )
-    split = None
+    carried = None
     for _ in range(250):
-        solution, split = step(u0, 0.5, split)
+        solution, carried = step(u0, 0.5, carried)
 
     def objective(u):
         return data.value(u) + float((u - u0).square().sum()) / (2 * 0.5) + tv.value(u)
@@ -105,6 +105,20 @@ def test_the_step_with_tv_along_z_converges_to_the_minimum():
             assert objective(solution.value + move) > best - 1e-9
     # the optimality condition: -gradient lies in K^T of the dual, whose entries stay within w
     gradient = data.gram(solution.value) - data.rhs + (solution.value - u0) / 0.5
-    dual = 2.0 * 1.5 * split.dual
+    dual = 2.0 * 1.5 * carried.split.dual
     assert torch.allclose(gradient, -K.adjoint(dual), atol=1e-5)
     assert float(dual.abs().max()) <= 1.5 + 1e-6
+
+
+def test_a_warm_start_needs_fewer_iterations_and_changes_no_solution():
+    A, y, weights = random_problem(rows=9)
+    data = DataTerm(A, y, weights)
+    u0 = torch.zeros(A.domain.shape, dtype=y.dtype)
+    cold = Consistency(data, _settings(tolerance=1e-6))
+    warm = Consistency(data, _settings(tolerance=1e-6, warm_start=1.0))
+    _, carried = cold(u0, 0.5)
+    first, second = cold(u0, 0.5, carried)[0], warm(u0, 0.5, carried)[0]
+    assert first.iterations > 5
+    assert second.iterations == 1  # the same step again starts where it ended
+    other = u0 + torch.randn(u0.shape, generator=torch.Generator().manual_seed(3), dtype=y.dtype)
+    assert torch.allclose(cold(other, 0.4)[0].value, warm(other, 0.4, carried)[0].value, atol=1e-5)

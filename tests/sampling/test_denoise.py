@@ -17,7 +17,7 @@ from medrecon.sampling.start import NoisyStart
 from medrecon.solvers.cg import Outcome, Solution
 
 
-def no_data(estimate, sigma, split):
+def no_data(estimate, sigma, carried):
     """A data step without data."""
     return Solution(estimate, 0, 0.0, Outcome.CONVERGED), None
 

@@ -20,7 +20,7 @@ from tests.sampling.problems import assembled, posterior, repeated, settings, wh
 VARIANCE = 0.5
 
 
-def no_data(estimate, sigma, split):
+def no_data(estimate, sigma, carried):
     """A data step without data."""
     return Solution(estimate, 0, 0.0, Outcome.CONVERGED), None
 
