@@ -52,7 +52,6 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
     settings = {**shape, **_untold(shape, told), **process.settings}
     averaged, note = _averaged(state, weights)
     modules = foreign_modules({**weights, **averaged})
-    centred = told.any("data.centered")
     return Recognised(
         layout=LAYOUT,
         kind="ncsnpp",
@@ -62,15 +61,29 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
         parametrisation=process.parametrisation,
         schedule=process.schedule,
         time=process.time,
-        range=None if centred is None else (-1.0, 1.0) if centred else (0.0, 1.0),
+        range=(-1.0, 1.0) if settings["centred"] else (0.0, 1.0),
         size=told.count("data.image_size", 0) or None,
         alternatives=_alternatives(shape, told, settings),
-        notes=(*note, *process.notes),
+        notes=(*note, *_centring(told), *process.notes),
     )
 
 
 def _is_ours(weights: Mapping[str, Tensor]) -> bool:
     return any(key.startswith("all_modules.") for key in weights)
+
+
+def _centring(told: Told) -> tuple[str, ...]:
+    """Say what was assumed of the range.
+
+    A network for images in [-1, 1] that is read as one for [0, 1], which then centres them, sees
+    the same images and half the noise level. A trial on a phantom can hardly tell.
+    """
+    if told.any("data.centered") is not None:
+        return ()
+    return (
+        "Images in [0, 1], centred by the network, were assumed, as in the published ones; "
+        "settings of the training with `data.centered` say otherwise.",
+    )
 
 
 class _Process(NamedTuple):
@@ -165,8 +178,6 @@ def _alternatives(
 ) -> tuple[dict[str, Any], ...]:
     """Every other choice of what neither the weights nor the settings tell."""
     choices: dict[str, tuple[Any, ...]] = {}
-    if told.any("data.centered") is None:
-        choices["centred"] = (False, True)
     if told.any("model.fir") is None and shape["taps"] is None:
         choices["taps"] = (settings["taps"], None)
     if told.any("model.skip_rescale") is None:

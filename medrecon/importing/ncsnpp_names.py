@@ -12,7 +12,7 @@ from medrecon.errors import WeightsError
 from medrecon.importing.ncsnpp_modules import ForeignModule
 from medrecon.priors.networks.fir import FilteredConv
 from medrecon.priors.networks.ncsnpp import DecoderLevel, EncoderLevel, NCSNpp
-from medrecon.priors.networks.ncsnpp_blocks import ResidualBlock, ResidualOutput
+from medrecon.priors.networks.ncsnpp_blocks import ResidualBlock
 from medrecon.priors.networks.registry import build_network
 
 _RESIDUAL = {
@@ -103,9 +103,7 @@ def _decoder(levels: Iterable[DecoderLevel]) -> Iterator[Place]:
             yield f"decoder.{k}.blocks.{number}", _RESIDUAL
         if level.attention is not None:
             yield f"decoder.{k}.attention", _ATTENTION
-        if isinstance(level.gather, ResidualOutput):
-            yield f"decoder.{k}.gather", _parts(level.gather)
-        elif level.gather is not None:
+        if level.gather is not None:
             yield f"decoder.{k}.gather.tail.norm", _PLAIN
             yield f"decoder.{k}.gather.tail.conv", _PLAIN
         if level.resample is not None:

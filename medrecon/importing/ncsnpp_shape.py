@@ -111,8 +111,9 @@ class _Walk:
         self._skip("attention")
         if self._next() == "norm":
             self._take("norm")
-            image = self._take("conv").outputs == shape["channels"]
-            shape["image_out"] = "output_skip" if image else "residual"
+            if self._take("conv").outputs != shape["channels"]:
+                raise WeightsError("The network has `progressive: residual`, which is not known.")
+            shape["image_out"] = "output_skip"
 
     def _see_filter(self, shape: dict[str, Any], module: ForeignModule) -> None:
         if module.kind in _LEARNED:

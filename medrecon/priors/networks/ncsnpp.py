@@ -20,8 +20,6 @@ from medrecon.priors.networks.ncsnpp_blocks import (
     OutputSkip,
     ResidualBlock,
     ResidualInput,
-    ResidualOutput,
-    ResidualStart,
     Tail,
     conv3,
 )
@@ -29,7 +27,7 @@ from medrecon.priors.networks.ncsnpp_blocks import (
 Taps = Sequence[float] | None
 Block = Literal["biggan", "ddpm"]
 ImageIn = Literal["none", "input_skip", "residual"]
-ImageOut = Literal["none", "output_skip", "residual"]
+ImageOut = Literal["none", "output_skip"]
 
 ACTIVATIONS: dict[str, Activation] = {
     "swish": F.silu,
@@ -67,7 +65,8 @@ class NCSNpp(nn.Module):
     image_in_joins
         ``sum`` or ``cat``, of ``input_skip``.
     image_out
-        How the image is gathered from the decoder: ``none``, ``output_skip`` or ``residual``.
+        How the image is gathered from the decoder: ``none`` or ``output_skip``. The public code
+        has a third way, ``residual``, in which it does not run.
     fourier
         Whether the label is a noise deviation, embedded by Fourier features of its log; otherwise
         it is a number, embedded by sines.
@@ -166,7 +165,6 @@ class NCSNpp(nn.Module):
 
         self.decoder = nn.ModuleList()
         for index in reversed(range(len(multipliers))):
-            coarser = now
             stage = DecoderLevel()
             for _ in range(blocks + 1):
                 stage.blocks.append(residual(now + skips.pop(), width * multipliers[index]))
@@ -175,15 +173,11 @@ class NCSNpp(nn.Module):
                 stage.attention = looks(now)
             if image_out == "output_skip":
                 stage.gather = OutputSkip(Tail(now, channels, self.activation), grow)
-            elif image_out == "residual" and index == last:
-                stage.gather = ResidualStart(Tail(now, now, self.activation))
-            elif image_out == "residual":
-                stage.gather = ResidualOutput(_doubling(coarser, now, taps), skip_rescale)
             if index > 0:
                 stage.resample = (
                     residual(now, now, resample=grow)
                     if block == "biggan"
-                    else _Unaware(_doubling(now, now, taps) if resample_conv else grow)
+                    else _Unaware(_doubling(now, taps) if resample_conv else grow)
                 )
             self.decoder.append(stage)
         self.tail = None if image_out == "output_skip" else Tail(now, channels, self.activation)
@@ -306,11 +300,11 @@ def _halving(in_channels: int, out_channels: int, taps: Taps) -> nn.Module:
     return FilteredConv(in_channels, out_channels, taps)
 
 
-def _doubling(in_channels: int, out_channels: int, taps: Taps) -> nn.Module:
+def _doubling(channels: int, taps: Taps) -> nn.Module:
     # With a filter, the public code stops at a negative step, so that nobody has such weights.
     if taps is not None:
         raise ValueError("doubling by a convolution is known without a filter only")
-    return nn.Sequential(Resample(2, None), conv3(in_channels, out_channels))
+    return nn.Sequential(Resample(2, None), conv3(channels, channels))
 
 
 def _check(block: str, image_in: str, image_out: str, activation: str) -> None:

@@ -172,30 +172,5 @@ class OutputSkip(nn.Module):
         return h, image if gathered is None else self.grow(gathered) + image
 
 
-class ResidualOutput(nn.Module):
-    """Every level adds to the features that were grown from the coarser levels."""
-
-    def __init__(self, grow: nn.Module, rescale: bool) -> None:
-        super().__init__()
-        self.grow, self.sum = grow, Sum(rescale)
-
-    def forward(self, h: Tensor, gathered: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the features and what is gathered: the same."""
-        both = self.sum(self.grow(gathered), h)
-        return both, both
-
-
-class ResidualStart(nn.Module):
-    """What the coarsest level gathers for :class:`ResidualOutput`."""
-
-    def __init__(self, tail: Tail) -> None:
-        super().__init__()
-        self.tail = tail
-
-    def forward(self, h: Tensor, gathered: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Give the features as they are, and what is gathered."""
-        return h, self.tail(h)
-
-
 def _concatenate(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([a, b], dim=1)
