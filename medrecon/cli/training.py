@@ -51,7 +51,9 @@ def train(
 def _line(report: Report) -> str:
     """Say where a run stands, in one line."""
     of = "" if report.steps is None else f"/{report.steps}"
-    text = f"step {report.step}{of}, {report.seconds:.0f} s, loss {report.loss:.4f}"
+    text = f"step {report.step}{of}, {report.seconds:.0f} s"
+    if report.loss is not None:
+        text += f", loss {report.loss:.4f}"
     if report.steps and report.step:
         left = report.seconds / report.step * (report.steps - report.step)
         text += f", {left / 60:.0f} min left" if left else ""

@@ -65,7 +65,9 @@ def run_recipe(recipe: Recipe, folder: Path, *, device: str = "cpu") -> Iterator
         ood=_unlike(recipe, images, held_out, anatomy),
         pixel_mm=None if images.train is None else images.train.pixel_mm,
     )
-    export_prior(network, folder, recipe, measured, training=_in_words(recipe, folder))
+    export_prior(
+        network, folder, recipe, measured, training=recipe.training or _in_words(recipe, folder)
+    )
 
 
 def _bodies(anatomy: Anatomy) -> Slices:

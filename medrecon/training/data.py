@@ -54,9 +54,9 @@ def load_images(recipe: Recipe) -> Images:
         If a patient is in both sets, or there are too few patients to keep some for validation.
     """
     data = recipe.data
-    train = _read(data.train, recipe) if data.train and data.synthetic < 1 else []
+    train = _read(data.train, "data.train", recipe) if data.synthetic < 1 else []
     if data.validation:
-        validation = _read(data.validation, recipe)
+        validation = _read(data.validation, "data.validation", recipe)
         _refuse_overlap(train, validation)
     else:
         train, validation = split(train, data.validation_share)
@@ -64,7 +64,7 @@ def load_images(recipe: Recipe) -> Images:
         train=_slices(train, data),
         validation=_slices(validation, data),
         ood={
-            name: Slices(_read(paths, recipe), correlation=1.0, reach=1)
+            name: Slices(_read(paths, f"data.ood.{name}", recipe), correlation=1.0, reach=1)
             for name, paths in data.ood.items()
         },
     )
@@ -116,8 +116,11 @@ def _refuse_overlap(train: Sequence[Series], validation: Sequence[Series]) -> No
         )
 
 
-def _read(paths: Sequence[str], recipe: Recipe) -> list[Series]:
-    files = [file for path in paths for file in find_images(Path(path))]
+def _read(paths: Sequence[str], key: str, recipe: Recipe) -> list[Series]:
+    try:
+        files = [file for path in paths for file in find_images(Path(path))]
+    except UnreadableError as error:
+        raise UnreadableError(f"{key}: {error}") from None
     read = Dataset(files, transform=_Reader(recipe.data, recipe.modality))
     workers = recipe.optimiser.workers
     loader = DataLoader(read, batch_size=1, num_workers=workers, collate_fn=_first)
@@ -129,7 +132,7 @@ def _read(paths: Sequence[str], recipe: Recipe) -> list[Series]:
         else:
             found += result
     if not found:
-        raise UnreadableError(f"None of the images can be used: {left_out[0]}")
+        raise UnreadableError(f"{key}: no image can be used: {left_out[0]}")
     for reason in left_out:
         warnings.warn(f"left out: {reason}", stacklevel=2)
     return found

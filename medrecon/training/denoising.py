@@ -45,7 +45,8 @@ class CleanSet:
 
 def patients_set(images: Slices, count: int, recipe: Recipe, *, detailed: bool = False) -> CleanSet:
     """Take ``count`` slices, evenly from all; MR magnitudes get phases that are always the same."""
-    chosen = range(0, len(images), max(1, math.ceil(len(images) / count)))
+    count = min(count, len(images))
+    chosen = [int((k + 0.5) * len(images) / count) for k in range(count)]
     draw = Draw.of(recipe.seed, Stream.VALIDATION, int(detailed))
     stacks = [_with_phase(images.at(i), draw, detailed, recipe) for i in chosen]
     return _set(stacks)

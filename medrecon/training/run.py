@@ -47,7 +47,7 @@ class Report:
     seconds
         Spent, over all restarts.
     loss
-        Running mean; 1 is an untrained network.
+        Running mean, about 1 for an untrained network; ``None`` before the first step.
     scores
         Of the averaged weights, after a validation; else ``None``.
     best
@@ -57,7 +57,7 @@ class Report:
     step: int
     steps: int | None
     seconds: float
-    loss: float
+    loss: float | None
     scores: Scores | None = None
     best: bool = False
 
@@ -123,7 +123,7 @@ def train(
         if due or state.step == state.steps:
             yield _judge(state, recipe, judge, folder, clock)
         else:
-            yield Report(state.step, state.steps, state.seconds, state.loss or math.nan)
+            yield Report(state.step, state.steps, state.seconds, state.loss)
         if due or time.monotonic() - saved > _SAVE_SECONDS:
             save_state(state, folder / CHECKPOINT)
             saved = time.monotonic()
@@ -206,8 +206,7 @@ def _judge(state: State, recipe: Recipe, judge: Judge, folder: Path, clock: _Clo
     state.history.append({"step": state.step, "loss": state.loss, **scores.as_json()})
     write_json(folder / HISTORY, {"recipe": recipe.model_dump(mode="json"), "rows": state.history})
     draw_progress(state.history, state.losses, folder / PICTURE)
-    loss = math.nan if state.loss is None else state.loss
-    return Report(state.step, state.steps, state.seconds, loss, scores, best)
+    return Report(state.step, state.steps, state.seconds, state.loss, scores, best)
 
 
 @contextmanager

@@ -212,6 +212,8 @@ class Recipe(Settings):
     modality: Modality
     licence: str = "not stated; see the licences of the data"
     """Of the weights."""
+    training: str | None = None
+    """How the weights were made, for the card; null: what the run did."""
     limitations: str | None = None
     """What the prior does not know; null: a general warning."""
     data: Data

@@ -16,8 +16,7 @@ from medrecon.training.slices import Slices
 from medrecon.training.stack import Stack, alone
 
 _SLICES = 6
-_FIELD_MM = (320.0, 400.0)  # of a CT slice
-_HEAD_MM = (210.0, 260.0)  # of an MR slice
+_FIELD_MM = (320.0, 400.0)  # of a CT slice, where the pixel is free
 _SLICE_MM = (1.0, 5.0)
 _NEVER_DRAWN = 2**40  # no run has so many steps
 
@@ -96,18 +95,11 @@ class Anatomy:
     def body(self, number: int) -> Tensor:
         """Slices ``(z, y, x)`` of a body in the prior's unit: CT real, MR complex."""
         draw = Draw.of(self.seed, Stream.BODY, number)
-        extent = draw.uniform(*(_FIELD_MM if self.modality == "CT" else _HEAD_MM))
-        pixel = self.pixel_mm or extent / self.size
-        make = ct_stack if self.modality == "CT" else mr_stack
-        values: Tensor = make(
-            draw.generator,
-            slices=_SLICES,
-            size=self.size,
-            pixel_mm=pixel,
-            slice_mm=draw.uniform(*_SLICE_MM),
-        )
+        slice_mm = draw.uniform(*_SLICE_MM)
         if self.modality == "MR":
-            return values
+            return mr_stack(draw.generator, _SLICES, self.size, self.pixel_mm, slice_mm)
+        pixel = self.pixel_mm or draw.uniform(*_FIELD_MM) / self.size
+        values = ct_stack(draw.generator, _SLICES, self.size, pixel, slice_mm)
         low, high = WINDOW_HU
         return (values.clamp(low, high) - low) / ((high - low) / 2) - 1
 

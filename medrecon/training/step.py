@@ -26,7 +26,7 @@ def train_step(
         E\, \lambda(\sigma) \| D(x + \sigma n, \sigma) - x \|^2, \qquad
         \lambda = \frac{\sigma^2 + \sigma_d^2}{(\sigma \sigma_d)^2}
 
-    The weight makes the loss of an untrained network 1 at every level.
+    The weight makes the loss of an untrained network about 1 at every level.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def _average(state: State, share: float) -> None:
     decay = (state.step + 1) / (state.step + 20)
     if state.steps is not None:
         decay = min(decay, 0.5 ** (1 / max(1.0, share * state.steps)))
-    parameters = list(state.model.parameters())
-    torch._foreach_lerp_(list(state.average.parameters()), parameters, 1 - decay)
+    average: list[Tensor] = list(state.average.parameters())
+    torch._foreach_lerp_(average, list[Tensor](state.model.parameters()), 1 - decay)
 
 
 def computes_in_bfloat16(device: str) -> bool:
     """Whether a device multiplies in bfloat16 by itself, faster than in single precision."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())

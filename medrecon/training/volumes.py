@@ -22,6 +22,7 @@ from medrecon.volume import Volume
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AXIAL = "LPS"  # the indices x, y, z grow to the patient's left, back and head
+_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))  # of the axes of an affine in RAS
 
 
 def prepare(volume: Volume, data: Data, modality: Modality) -> Tensor:
@@ -46,7 +47,7 @@ def prepare(volume: Volume, data: Data, modality: Modality) -> Tensor:
     Tensor
         float32 ``(z, size, size)``.
     """
-    image = Orientation(axcodes=_AXIAL)(to_monai(volume))
+    image = Orientation(axcodes=_AXIAL, labels=_ENDS)(to_monai(volume))
     steps: list[Any] = [_scaling(image, modality)]
     if data.pixel_mm is not None:
         steps += _resampling(image, data.pixel_mm)
