@@ -10,7 +10,7 @@ import typer
 
 from medrecon.cli.options import DeviceOption, SetOption
 from medrecon.cli.words import say
-from medrecon.errors import OutputError
+from medrecon.errors import MedreconError, OutputError
 
 if TYPE_CHECKING:
     from medrecon.training.run import Report
@@ -41,11 +41,22 @@ def train(
 
     where = resolve_device(device)
     last = time.monotonic()
-    for report in run_recipe(settings, output, device=where):
-        if report.scores is not None or time.monotonic() - last > _SECONDS:
-            last = time.monotonic()
-            say(_line(report))
+    try:
+        for report in run_recipe(settings, output, device=where):
+            if report.scores is not None or time.monotonic() - last > _SECONDS:
+                last = time.monotonic()
+                say(_line(report))
+    except KeyboardInterrupt:
+        raise _InterruptedError(
+            "interrupted; the same command goes on from the last checkpoint."
+        ) from None
     say(f"{output}: prior {settings.name}; use it with --set prior.name={output}")
+
+
+class _InterruptedError(MedreconError):
+    """A run that was stopped from the keyboard and can go on."""
+
+    exit_code = 130
 
 
 def _line(report: Report) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from monai.data import DataLoader, Dataset
-from torch import Tensor
 
 from medrecon.errors import InconsistentError, MedreconError, UnreadableError
 from medrecon.io.collections import ImageFile, find_images, hidden
 from medrecon.io.read import read_image
 from medrecon.io.slices import read_slices
+from medrecon.training.cache import cached, fingerprint
 from medrecon.training.settings import Data, Modality, Recipe
 from medrecon.training.slices import Series, Slices
 from medrecon.training.volumes import fit, prepare
@@ -151,7 +151,7 @@ class _Reader:
 
     def __call__(self, file: ImageFile) -> list[Series] | str:
         try:
-            return self._slices(file.path) if file.kind == "hdf5" else [self._volume(file)]
+            return self._slices(file.path) if file.kind == "hdf5" else [self._kept(file)]
         except MedreconError as error:
             return str(error)
 
@@ -165,12 +165,19 @@ class _Reader:
             for stored in read_slices(path, self.modality)
         ]
 
+    def _kept(self, file: ImageFile) -> Series:
+        """Prepare a volume, or take it from the cache."""
+        if self.data.cache is None:
+            return self._volume(file)
+        how = (self.modality, self.data.size, self.data.pixel_mm)
+        key = f"{fingerprint(file.path)} {how}"
+        return cached(Path(self.data.cache), key, lambda: self._volume(file))
+
     def _volume(self, file: ImageFile) -> Series:
         unit = Unit.HU if self.modality == "CT" else Unit.ARBITRARY
         volume, identity = read_image(file.path, unit=unit)
         if volume.unit is not unit:
             raise InconsistentError(f"{file.path} is no {self.modality}.")
-        slices: Tensor = prepare(volume, self.data, self.modality)
         owner = identity.attributes.get("PatientID") or file.owner or file.path.name
         pixel = self.data.pixel_mm or float(sum(volume.grid.spacing[1:]) / 2)
-        return Series(hidden(owner), slices, pixel)
+        return Series(hidden(owner), prepare(volume, self.data, self.modality), pixel)

@@ -113,6 +113,7 @@ def _volume(slices: Tensor, series: Series, recipe: Recipe) -> Volume:
     pixel = series.pixel_mm or _FIELD_MM[recipe.modality] / slices.shape[-1]
     count, height, width = slices.shape
     grid = Grid.centred((count, height, width), (_SLICE_MM, pixel, pixel))
+    slices = slices.float() if slices.dtype == torch.float16 else slices
     if recipe.modality == "MR":
         return Volume(slices.abs(), grid, Unit.ARBITRARY)
     low, high = WINDOW_HU

@@ -19,6 +19,7 @@ from medrecon.training.settings import Recipe
 _RECIPES = "medrecon.training"
 _SCHEMA = 1
 _PATHS = ("train", "validation")
+_PATH = "cache"
 _Key = tuple[str | int, ...]
 
 
@@ -99,6 +100,8 @@ def _resolve(recipe: dict[str, Any], folder: Path) -> None:
     ]:
         if isinstance(block, dict) and isinstance(block.get(key), list):
             block[key] = [str(folder / p) if isinstance(p, str) else p for p in block[key]]
+    if isinstance(data.get(_PATH), str):
+        data[_PATH] = str(folder / data[_PATH])
 
 
 def _override(recipe: dict[str, Any], text: str) -> _Key:

@@ -182,7 +182,8 @@ def _step(state: State, denoise: Denoise, batch: Batch, recipe: Recipe, device: 
     mixed = settings.precision == "bfloat16" or (
         settings.precision == "auto" and computes_in_bfloat16(device)
     )
-    loss = train_step(state, denoise, batch, settings, mixed=mixed)
+    with torch.backends.cudnn.flags(deterministic=True):  # or a restart would not be the same
+        loss = train_step(state, denoise, batch, settings, mixed=mixed)
     if not math.isfinite(loss):
         raise InconsistentError(
             f"The loss is no longer finite at step {state.step}; lower optimiser.learning_rate and "

@@ -58,6 +58,9 @@ class Data(Settings):
     """Slices less alike than this are no neighbours: files hold gaps, and other patients."""
     neighbour_reach: Annotated[int, Field(ge=1, le=8)] = 2
     """A neighbour is at most this many slices away, so that other spacings are met."""
+    cache: str | None = None
+    """A folder that keeps prepared volumes, mapped into memory: they may be larger than it, and are
+    read once for all runs. null: nothing is kept."""
     sources: Annotated[tuple[DataSource, ...], Field(strict=False)] = ()
 
 

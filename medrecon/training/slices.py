@@ -24,7 +24,8 @@ class Series:
     patient
         A name that is the same for all series of a patient; never shown.
     slices
-        ``(z, y, x)`` float32 in the prior's unit: CT [-1, 1], MR the magnitude.
+        ``(z, y, x)``, float32 or float16, in the prior's unit: CT [-1, 1], MR the magnitude;
+        complex MR where it is procedural.
     pixel_mm
         Mean side of a pixel; ``None`` where not known.
     """
@@ -103,14 +104,19 @@ class Slices:
     def _stack(self, place: _Place, reach: int) -> Stack:
         values = self.series[place.series].slices
         if not reach:
-            return alone(values[place.z])
-        three = values[[place.z - reach, place.z, place.z + reach]]
+            return alone(_exact(values[place.z]))
+        three = _exact(values[[place.z - reach, place.z, place.z + reach]])
         return Stack(three, torch.ones(2, dtype=torch.bool))
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Half precision is for keeping, not for computing."""
+    return values.float() if values.dtype == torch.float16 else values
 
 
 def _reaches(values: Tensor, correlation: float, reach: int) -> list[tuple[int, ...]]:
     """Distances at which every slice of a series has neighbours on both sides."""
-    coarse = values[:, ::_COARSE, ::_COARSE].flatten(1)
+    coarse = _exact(values[:, ::_COARSE, ::_COARSE]).flatten(1)
     coarse = coarse - coarse.mean(1, keepdim=True)
     unit = coarse / coarse.norm(dim=1, keepdim=True).clamp_min(1e-6)
     found: list[list[int]] = [[] for _ in values]

@@ -216,3 +216,23 @@ def test_a_series_of_a_real_scanner_is_read(small):
     assert float(series.slices.max()) > 0.1  # bone
     middle = series.slices[:, 56:72, 56:72]
     assert abs(float(middle.median() + 1) * 1300 - 1000) < 120  # soft tissue, HU
+
+
+def test_a_cache_gives_the_same_slices_again_and_notices_another_file(tmp_path, volume, small):
+    write_nifti(volume, tmp_path / "a.nii")
+    data = {"train": [str(tmp_path / "a.nii")], "validation_share": 0.0}
+    plain = load_images(small(data=data)).train
+    recipe = small(data={**data, "cache": str(tmp_path / "cache")})
+    first, again = (load_images(recipe).train for _ in range(2))
+    assert again.series[0].slices.dtype == torch.float16
+    assert torch.equal(first.at(1).values, again.at(1).values)
+    assert torch.allclose(again.at(1).values, plain.at(1).values, atol=2.5e-4)
+    assert again.pixel_mm == plain.pixel_mm
+    assert again.patients == plain.patients
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    kept = next((tmp_path / "cache").glob("*.npy"))
+    kept.unlink()  # it is mapped: to cut it short under our feet would be the end
+    kept.write_bytes(b"damaged")
+    assert torch.equal(load_images(recipe).train.at(1).values, first.at(1).values)
+    write_nifti(replace(volume, data=-volume.data.abs()), tmp_path / "a.nii")
+    assert not torch.equal(load_images(recipe).train.at(1).values, first.at(1).values)
