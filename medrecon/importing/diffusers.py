@@ -87,6 +87,11 @@ def _check_supported(weights: Mapping[str, Tensor], told: Told) -> None:
         raise WeightsError(
             f"The network has blocks {strange[0]}, which are made for colour images."
         )
+    convolutions = [f"conv_{end}.weight" for end, _ in _ENDS]
+    if any(weights[k].dim() != 4 for k in convolutions) or any(
+        value.dim() == 0 for value in weights.values()
+    ):
+        raise WeightsError("The weights have the names of diffusers but not their dimensions.")
     channels, outputs = (int(weights[f"conv_{end}.weight"].shape[axis]) for end, axis in _ENDS)
     if channels > 2 or outputs not in (channels, 2 * channels):
         raise WeightsError(

@@ -152,6 +152,7 @@ def _preserving(shape: Mapping[str, Any], told: Told) -> _Process:
 def _sigmas(weights: Mapping[str, Tensor], told: Told) -> tuple[float, float, int] | None:
     """Smallest and largest noise deviation and their number; from the settings, then the file."""
     levels = weights.get("sigmas")
+    levels = levels if levels is not None and levels.dim() == 1 and len(levels) > 1 else None
     count = told.count("model.num_scales", 1000 if levels is None else len(levels))
     if told.any("model.sigma_min") is not None and told.any("model.sigma_max") is not None:
         low = told.number("model.sigma_min", 0.01)
@@ -194,7 +195,8 @@ def _averaged(
     if folder is None:
         return {}, ("The file has no averaged weights beside the last ones, which were taken.",)
     shadow = subtree(state, folder)
-    values = [shadow[key] for key in sorted(shadow, key=int)]
+    numbered = sorted((key for key in shadow if key.isdecimal()), key=int)
+    values = [shadow[key] for key in numbered]
     everything = [name for name in in_order(weights) if name != "sigmas"]
     trained = [name for name in everything if not _is_fixed(name, weights[name])]
     names = everything if len(values) == len(everything) else trained

@@ -94,6 +94,9 @@ def _module(number: int, tensors: dict[str, Tensor]) -> ForeignModule:
 def _kind(tensors: Mapping[str, Tensor]) -> Kind | None:
     if not tensors:
         return "nothing"
+    convolutions = [tensors[name] for name in tensors if "Conv" in name and "weight" in name]
+    if any(weight.dim() != 4 for weight in convolutions):
+        return None
     if set(tensors) == {"W"}:
         return "fourier"
     if {"weight", "bias"} == set(tensors):

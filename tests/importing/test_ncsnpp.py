@@ -1,6 +1,7 @@
 """Checkpoints of score_sde: every arrangement of modules, told by the weights alone."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -144,6 +145,33 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(spoil, words):
     with pytest.raises(WeightsError, match=words) as caught:
         recognise(state).network()
     assert "\n" not in str(caught.value)
+
+
+def test_mangled_weights_are_refused_or_used_but_never_crash():
+    whole = flat(Reference(Settings(progressive_input="input_skip")).checkpoint())
+    chance = random.Random(0)
+    outcomes = set()
+    for _ in range(150):
+        state = dict(whole)
+        for key in chance.sample(sorted(state), chance.choice((1, 1, 3))):
+            match chance.randrange(5):
+                case 0:
+                    del state[key]
+                case 1:
+                    state[key] = torch.ones(chance.choice([(), (1,), (3, 4), (2, 3, 4), (0,)]))
+                case 2:
+                    state[f"{key}.more"] = state[key]
+                case 3:
+                    state[key.replace("modules.", "modules.-")] = state.pop(key)
+                case 4:
+                    state[key] = torch.cat([state[key], state[key]])
+        try:
+            found = recognise(state)
+            outcomes.add(found and found.network().channels)
+        except WeightsError as error:
+            outcomes.add("rambles" if "\n" in str(error) else "refused")
+    assert outcomes <= {"refused", 1, None}
+    assert "refused" in outcomes
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ class NCSNpp(nn.Module):
         if self.sigmas is None:
             return label
         start, end, count = self.sigmas
-        return torch.as_tensor(start) * (end / start) ** (label / (count - 1))
+        deviation: Tensor = start * (end / start) ** (label / (count - 1))
+        return deviation
 
 
 class EncoderLevel(nn.Module):
