@@ -82,7 +82,7 @@ def test_the_noise_that_a_preset_injects_is_standard_normal(preset):
     A, y, weights = repeated(6, size=(64, 64))
     sampler = settings(
         preset=preset, steps=3, tv_z=None, anchor="error", denoise="tweedie",
-        noise={"law": "fresh"},
+        noise={"law": "fresh", "amount": 1.0},
     )  # fmt: skip
     transparent = Transparent()
     start = torch.zeros(A.domain.shape, dtype=torch.float64)
@@ -148,10 +148,24 @@ def test_null_takes_a_presets_block_away():
     )
 
 
+def test_a_weight_of_tv_z_keeps_the_unit_it_was_given_in():
+    shipped = load_protocol("ct_cone_sparse").sampler.tv_z
+    assert load_protocol("ct_cone_sparse", ["sampler.preset=dds"]).sampler.tv_z == shipped
+    halved = settings(preset="dds", tv_z={"penalty": 60.0}).tv_z
+    assert (halved.penalty, halved.weight, halved.unit) == (60.0, 2e-4, "curvature")
+
+
 def test_a_shipped_protocols_own_settings_stay_when_a_preset_is_named():
     plain = load_protocol("ct_cone_sparse").sampler
-    named = load_protocol("ct_cone_sparse", ["sampler.preset=medrecon"]).sampler
-    assert named.model_copy(update={"preset": None}) == plain
+    named = load_protocol("ct_cone_sparse", ["sampler.preset=diffusion-mbir"]).sampler
+    assert named.denoise == "predictor_corrector"
+    given = plain.model_dump(exclude_unset=True)
+    assert named.model_dump(include=given) | {"cg": {}, "noise": {}, "tv_z": {}} == (
+        plain.model_dump(include=given) | {"cg": {}, "noise": {}, "tv_z": {}}
+    )
+    for block in ("cg", "noise", "tv_z"):
+        kept = getattr(named, block).model_dump(include=given[block])
+        assert kept == given[block]
 
 
 def test_settings_survive_being_written_and_read_again():

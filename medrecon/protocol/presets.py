@@ -14,11 +14,13 @@ _TV_8_VIEWS = {"weight": 2e-4, "penalty": 125.0, "unit": "curvature"}
 norm 402 and images lie in [0, 1]: 2 lambda / 402 and (rho / 4) / (lambda / 2) in [-1, 1]."""
 _VP = {"schedule": "ddim", "sigma_start": 130.0, "sigma_end": 0.01, "start": "noise"}
 
+# Three fifths of the predicted noise (sqrt(1 - 0.8^2)) and no new one: an estimate near the
+# posterior mean, not a sample. With `amount: 1.0` and `law: fresh` it samples.
 _MEDRECON = {
     "start": "tv",
     "steps": 20,
     "trust": 8.0,
-    "noise": {"law": "fresh", "correlation_mm": None},
+    "noise": {"law": "dds", "eta": 0.8, "amount": 0.0, "correlation_mm": None},
 }
 _DDS = {**_VP, "steps": 50, "cg": _CG_5}
 _MBIR = {
@@ -88,8 +90,9 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
 def filled(given: Any, modality: str = "CT") -> Any:
     """Fill a sampler's settings with those of its preset where they are not given.
 
-    Blocks are merged key by key; ``null`` takes a block away. What is no block of keys or names no
-    known preset is returned as it is, for the schema to refuse.
+    Blocks are merged key by key, but one with a weight of its own is taken as it is: the preset's
+    unit and penalty belong to the preset's weight. ``null`` takes a block away. What is no block of
+    keys or names no known preset is returned as it is, for the schema to refuse.
 
     >>> filled({"preset": "dds", "cg": {"max_iterations": 7}}, "MR")["cg"]["max_iterations"]
     7
@@ -103,6 +106,7 @@ def filled(given: Any, modality: str = "CT") -> Any:
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**defaults, **given}
     for key, below in defaults.items():
-        if isinstance(below, Mapping) and isinstance(given.get(key), Mapping):
-            merged[key] = _merged(below, given[key])
+        own = given.get(key)
+        if isinstance(below, Mapping) and isinstance(own, Mapping) and "weight" not in own:
+            merged[key] = _merged(below, own)
     return merged
