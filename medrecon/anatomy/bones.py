@@ -33,9 +33,9 @@ def paint_ribs(canvas: Canvas, inside: Tensor) -> None:
     forward = torch.atan2(places.x.abs(), places.y) / math.pi  # 0 at the back, 1 at the front
     turns = (places.z + fall * forward - _LOWEST_RIB) / pitch
     number = turns.round()
-    height = 6.2 - (turns - number).abs() * pitch
+    height = 6.8 - (turns - number).abs() * pitch
     sheet = (inside + dice.uniform(4.0, 5.5)).abs()
-    rib = both(height * 0.8, 3.6 - sheet, 40 * (number + 0.5))
+    rib = both(height * 0.8, 4.2 - sheet, 40 * (number + 0.5))
     reach = (0.32 + 0.14 * number).clamp_max(dice.uniform(0.7, 0.78))
     bone = both(rib, (reach - forward) * 250, (forward - 0.1) * 250)
     canvas.paint(both(rib, (forward - reach) * 250, (number - 4.5) * 9), Tissue.DISC)

@@ -53,7 +53,7 @@ def _paint_trees(canvas: Canvas, hilum: Point, side: float, lungs: Tensor) -> No
         (dz, dy, side)
         for dz, dy in ((1.0, -0.4), (0.1, -1.0), (-0.7, 0.5), (-1.4, 0.3), (0.5, 0.9), (-0.3, 0.1))
     ]
-    for lower in (0.0, 14.0):
+    for lower in (0.0, 7.0, 14.0):
         tree = random_tree(
             dice.generator,
             (hilum[0] - lower, hilum[1] - lower / 2, hilum[2]),

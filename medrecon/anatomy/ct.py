@@ -180,9 +180,9 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float, dose
     texture = along_z(0.7 * texture + 0.7 * coarse, slice_mm, 4.0)
     texture = texture * _by_value(bare) * dice.uniform(0.4, 1.3)
     noise = filtered_noise(generator, shape, finest=dice.uniform(0.35, 0.7))
-    noise = noise * dice.uniform(2, 14) * (1 + 0.5 * (bare > -500)) * dose
+    noise = noise * dice.uniform(2, 18) * (1 + 0.5 * (bare > -500)) * dose
 
-    blur = dice.uniform(0.3, 0.75)
+    blur = dice.uniform(0.3, 0.65)
     healthy = _blurred(bare + texture, blur) + noise
     image = healthy
     if lesions:

@@ -61,7 +61,7 @@ HOUNSFIELD: dict[Tissue, Hounsfield] = {
     Tissue.FAT: Hounsfield(-100, 8),
     Tissue.SKIN: Hounsfield(10, 25),
     Tissue.MUSCLE: Hounsfield(52, 9),
-    Tissue.CORTICAL: Hounsfield(800, 150),
+    Tissue.CORTICAL: Hounsfield(950, 180),
     Tissue.MARROW: Hounsfield(190, 60),
     Tissue.DISC: Hounsfield(85, 15),
     Tissue.FLUID: Hounsfield(12, 5),

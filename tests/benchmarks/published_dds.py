@@ -7,9 +7,9 @@ with what is wrong in it repaired. Beside it run this package's presets, on the 
     python tests/benchmarks/published_dds.py --clone DDS --json
 
 A preset is written ``PRESET@STEPS``, with ``/N`` where its start is cut to N iterations. Printed
-are PSNR, calls of the network and seconds of every run, and the ratio of times at equal quality: the
-time of the published loop over that of the fastest ``medrecon`` run that is at least as good. Cases
-are those of ``medrecon benchmark``; MR takes one slice, as the published loop does.
+are PSNR, calls of the network and seconds of every run, and the ratio of times at equal quality:
+the time of the published loop over that of the fastest ``medrecon`` run that is at least as good.
+Cases are those of ``medrecon benchmark``; MR takes one slice, as the published loop does.
 """
 
 from __future__ import annotations
