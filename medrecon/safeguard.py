@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ Progress = tuple[int, int]
 """Which of how many parts is done."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Safeguard:
     """Everything that the look at a sampler's result needs.
 
@@ -52,11 +52,12 @@ class Safeguard:
     sampler: Sampler
     tv: Baseline | None
     seed: int
+    _calls: int = field(default=0, init=False)
 
     def __call__(
         self, images: Mapping[str, Tensor], result: Tensor
     ) -> Generator[Progress, None, tuple[Tensor, Verdict]]:
-        """Judge ``result``, and return what it should be and why.
+        """Judge ``result``, and return what it should be and why; to be called once.
 
         Parameters
         ----------
@@ -65,6 +66,12 @@ class Safeguard:
         result
             The sampler's image.
         """
+        image, verdict = yield from self._judged(images, result)
+        return image, replace(verdict, calls=self._calls)
+
+    def _judged(
+        self, images: Mapping[str, Tensor], result: Tensor
+    ) -> Generator[Progress, None, tuple[Tensor, Verdict]]:
         tv = None if self.tv is None else images[self.tv.method]
         look = self.look(result, tv)
         yield 1, 4
@@ -93,8 +100,10 @@ class Safeguard:
     def look(self, result: Tensor, tv: Tensor | None) -> Look:
         """Look at a result without repeating anything."""
         data = self.problem.data
+        found = self_consistency(self.prior.denoiser, result, self._generator(0))
+        self._calls += found.calls
         return Look(
-            self_consistency(self.prior.denoiser, result, self._generator(0)),
+            found,
             data.misfit(result),
             None if tv is None else data.misfit(tv),
         )
@@ -135,8 +144,10 @@ class Safeguard:
     ) -> Tensor:
         problem = replace(self.problem, data=data)
         settings = self.sampler.model_copy(update={"steps": steps})
-        for step in assemble(prior, problem, settings, dict(images), self.seed).steps():
+        sampler = assemble(prior, problem, settings, dict(images), self.seed)
+        for step in sampler.steps():
             estimate = step.estimate
+        self._calls += sampler.counted.calls
         return estimate
 
     def _adapted(self, held: HeldOut, start: Tensor) -> Prior:
@@ -145,7 +156,7 @@ class Safeguard:
         learner = Adapted.of(self.prior.denoiser, generator, rank=settings.rank, rate=settings.rate)
         short = self.sampler.model_copy(update={"steps": settings.levels})
         training = replace(self.problem, data=held.training)
-        for _ in adapt(
+        for lesson in adapt(
             learner,
             data_step(training, self.prior.denoiser, self.sampler).consistency,
             held,
@@ -155,5 +166,5 @@ class Safeguard:
             trust=self.sampler.trust,
             generator=generator,
         ):
-            pass
+            self._calls += lesson.calls
         return replace(self.prior, denoiser=learner.denoiser)

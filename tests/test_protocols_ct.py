@@ -155,7 +155,7 @@ def small(name, folder, *more):
     if name == "ct_c_arm":
         settings.append(f"acquisition.matrices_file={coarse_matrices(folder)}")
     if load_protocol(name).sampler:
-        settings += ["sampler.steps=1", "sampler.cg.max_iterations=6"]
+        settings += ["sampler.steps=1", "sampler.cg.max_iterations=6", "sampler.safety=null"]
     return load_protocol(name, [*settings, *more])
 
 

@@ -21,12 +21,14 @@ CT = [
     "baselines=[{method: fdk}, {method: tv, iterations: 3, weight: 30.0}]",
     "sampler.steps=2",
     "sampler.start=tv",
+    "sampler.safety=null",
 ]
 MR = [
     "acquisition.acceleration=2.0",
     "acquisition.calibration_lines=16",
     "acquisition.coils=4",
     "sampler.steps=2",
+    "sampler.safety=null",
 ]
 
 
@@ -77,7 +79,7 @@ def test_every_stage_reports_and_the_result_comes_last(case, request):
             result = end.value
             break
     methods = [baseline.method for baseline in protocol.baselines]
-    assert list(dict.fromkeys(stages)) == ["prepare", *methods, "dds", "safety"]
+    assert list(dict.fromkeys(stages)) == ["prepare", "memory", *methods, "dds", "safety"]
     assert list(result.volumes) == [*methods, "dds"]
     assert result.volume is result.volumes["dds"]
     assert set(result.report["metrics"]) == {*methods, "dds"}
