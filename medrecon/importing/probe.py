@@ -24,7 +24,8 @@ _SCHEDULES = (
 """Ho 2020, Nichol 2021, and those of MONAI's and other latent models."""
 _MARGIN = 1.0
 """How much better in dB another reading may be before what was told counts as wrong."""
-_HEADS_MARGIN = 0.02
+_TIE = 0.05
+"""Less than this in dB decides nothing: the likelier comes first."""
 _NOISE_MEAN, _NOISE_DEVIATION = 0.15, 0.15
 
 
@@ -86,10 +87,9 @@ def probe(found: Recognised, told: Told, image: Tensor) -> Generator[Trial, None
     for schedule, span in _bases(told, complex_images=image.shape[1] == 2):
         for trial in _readings(network, told, schedule, span, image):
             yield trial
-            if best is None or trial.gain > best.gain:
-                best = trial
-            if _agrees(trial.diffusion, told) and (held is None or trial.gain > held.gain):
-                held = trial
+            best = _better(best, trial)
+            if _agrees(trial.diffusion, told):
+                held = _better(held, trial)
         calls += 3 * len(image)
     assert best is not None  # there is always a schedule, a range and a meaning
     assert held is not None  # what is told is among them
@@ -98,7 +98,7 @@ def probe(found: Recognised, told: Told, image: Tensor) -> Generator[Trial, None
         other = _again(found, held, overrides, image)
         yield other
         calls += 3 * len(image)
-        if other.gain > chosen.gain + _HEADS_MARGIN:
+        if other.gain > chosen.gain + _TIE:
             chosen, network = other, found.network(overrides)
     _judge(found.layout, chosen, best)
     mean, deviation = noise_statistics(network, chosen.diffusion, image)
@@ -109,6 +109,10 @@ def probe(found: Recognised, told: Told, image: Tensor) -> Generator[Trial, None
             "schedule and range."
         )
     return Verdict(chosen, mean, deviation, calls + len(image))
+
+
+def _better(one: Trial | None, other: Trial) -> Trial:
+    return other if one is None or other.gain > one.gain + _TIE else one
 
 
 def _together(found: Recognised, told: Told) -> Told:

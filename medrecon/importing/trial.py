@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medrecon.priors.diffusion import Diffusion, Parametrisation
 from medrecon.priors.wrapped import Wrapped, to_clean
 
-SIGMAS = (0.1, 0.4, 1.5)
+SIGMAS = (0.1, 0.5, 3.0)
 """Noise of the phantom, in the prior's unit, whose images lie in [-1, 1]."""
 _HIGHEST = 10.0
 _WORST = -60.0

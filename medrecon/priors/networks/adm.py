@@ -239,7 +239,8 @@ class _Attention(nn.Module):
             parts = every.view(batch, 3, self.heads, width // self.heads, pixels).unbind(1)
         else:
             parts = every.view(batch, self.heads, 3, width // self.heads, pixels).unbind(2)
-        query, key, value = (part.mT for part in parts)
+        # Only contiguous ones are attended to without a table of all pairs of pixels.
+        query, key, value = (part.mT.contiguous() for part in parts)
         seen = F.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.proj_out(seen.mT.reshape(batch, width, pixels))
         return x + out.view_as(x)
