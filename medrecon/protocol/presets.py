@@ -81,7 +81,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     },
     "diffusion-mbir": {
         "CT": {**_MBIR, "tv_z": _TV_8_VIEWS},
-        "MR": {**_MBIR, "tv_z": {"weight": 0.01, "penalty": 1.0, "unit": "curvature"}},
+        "MR": {**_MBIR, "tv_z": {"weight": 0.005, "penalty": 2.0, "unit": "curvature"}},
     },
 }
 """Settings of a sampler by preset and modality, in the order of the sources in docs/sampling.md."""
