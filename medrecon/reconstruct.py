@@ -19,6 +19,7 @@ from medrecon.problem import Problem, ct_problem, mr_problems
 from medrecon.protocol import Baseline, Protocol, Sampler
 from medrecon.safeguard import Safeguard
 from medrecon.samplers import assemble
+from medrecon.sizing import size
 from medrecon.study import Study
 from medrecon.volume import Volume
 
@@ -28,12 +29,16 @@ RESULT = "dds"
 
 @dataclass(frozen=True)
 class Event:
-    """Progress: which stage, at which of how many steps, and its residual where there is one."""
+    """Progress: which stage, at which of how many steps, and its residual where there is one.
+
+    A ``note`` is for the user to read.
+    """
 
     stage: str
     step: int
     steps: int
     residual: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,11 @@ def _reconstruct(
     clock = time.monotonic()
     problem = set_up()
     yield Event("prepare", 1, 1)
+    memory: dict[str, Any] | None = None
+    if prior is not None and protocol.prior is not None:
+        sized = size(prior, problem, device, protocol.prior.batch)
+        prior, memory = sized.prior, sized.plan.as_json()
+        yield Event("memory", 1, 1, note=sized.note)
     images: dict[str, Tensor] = {}
     stages: dict[str, Any] = {}
     safety: dict[str, Any] | None = None
@@ -147,7 +157,8 @@ def _reconstruct(
     report = {
         "device": device,
         **problem.facts,
-        "prior": None if prior is None else {"name": prior.card.name, "sha256": prior.card.sha256},
+        "prior": None if prior is None else _facts(prior),
+        "memory": memory,
         "noise_std": problem.study.noise_std,
         "stages": stages,
         "safety": safety,
@@ -161,6 +172,14 @@ def _reconstruct(
             for name, volume in volumes.items()
         }
     return Result(volumes, report)
+
+
+def _facts(prior: Prior) -> dict[str, str]:
+    return {
+        "name": prior.card.name,
+        "sha256": prior.card.sha256,
+        "precision": str(prior.denoiser.precision).removeprefix("torch."),
+    }
 
 
 def _metrics(
@@ -187,7 +206,7 @@ def run(study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu")
 def _load(protocol: Protocol, device: str) -> Prior | None:
     if protocol.prior is None:
         return None
-    prior = load_prior(protocol.prior.name, batch=protocol.prior.batch, device=device)
+    prior = load_prior(protocol.prior.name, device=device, precision=protocol.prior.precision)
     if prior.card.modality != protocol.modality:
         raise WeightsError(
             f"The prior {prior.card.name} is for {prior.card.modality}, the protocol for "

@@ -55,6 +55,9 @@ def _bar() -> Iterator[Any]:
     with Progress(*columns) as progress:
 
         def report(event: Event) -> None:
+            if event.note:
+                progress.console.print(f"{event.stage}: {event.note}", highlight=False)
+                return
             if event.stage not in tasks:
                 tasks[event.stage] = progress.add_task(event.stage, residual="")
             progress.update(
@@ -74,6 +77,9 @@ class _Plain:
         self.start = self.last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
+        if event.note:
+            say(f"{event.stage}: {event.note}")
+            return
         now = time.monotonic()
         if event.step < event.steps and now - self.last < _PLAIN_SECONDS:
             return

@@ -34,8 +34,8 @@ class Slicewise:
     precision
         In which convolutions run; noise, preconditioning and result stay in the volume's own.
     graphs
-        Whether a GPU launches the model's kernels as one CUDA graph. Only for models of ours,
-        whose weights must not change from then on.
+        Whether a GPU launches the kernels of a full batch as one CUDA graph. Only for models of
+        ours; their weights may change in place, but not be replaced.
     """
 
     model: EDM | Wrapped
@@ -84,7 +84,8 @@ class Slicewise:
         return x, level, where, _padded(torch.cat([below, above], dim=1), pad)
 
     def _evaluate(self, inputs: Sequence[Tensor]) -> Tensor:
-        if not self.graphs or not inputs[0].is_cuda or not isinstance(self.model, EDM):
+        full = len(inputs[0]) == self.batch  # what is left over would need memory of its own
+        if not (full and self.graphs and inputs[0].is_cuda and isinstance(self.model, EDM)):
             return self._forward(inputs)
         if not self._replayed:
             self._replayed.append(Graphed(self._forward))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from medrecon.devices import has_fast_bfloat16
 from medrecon.errors import WeightsError
 from medrecon.priors.card import (
     CARD_FILE,
@@ -23,6 +24,7 @@ from medrecon.priors.card import (
 )
 from medrecon.priors.network import EDM, UNet
 from medrecon.priors.networks.registry import build_network
+from medrecon.priors.precision import choose_precision
 from medrecon.priors.slicewise import Slicewise
 from medrecon.priors.wrapped import Wrapped
 
@@ -66,7 +68,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
+def load_prior(
+    name: str, *, batch: int = 8, device: str = "cpu", precision: str = "float32"
+) -> Prior:
     """Load a prior by name or folder.
 
     Parameters
@@ -77,6 +81,8 @@ def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
         Slices denoised at once.
     device
         Where the network lives.
+    precision
+        Of its convolutions, see :func:`~medrecon.priors.precision.choose_precision`.
 
     Raises
     ------
@@ -108,7 +114,17 @@ def load_prior(name: str, *, batch: int = 8, device: str = "cpu") -> Prior:
     network = network.eval().requires_grad_(False).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     levels = tuple((level.sigma, level.mse) for level in card.validation)
-    return Prior(Slicewise(_model(network, card), levels, batch), card)
+    single = Slicewise(_model(network, card), levels, batch)
+    chosen = choose_precision(
+        precision,
+        lambda x, sigma, kind: replace(single, precision=kind)(x, sigma),
+        levels,
+        channels=2 if card.modality == "MR" else 1,
+        device=device,
+        fast=precision == "auto" and has_fast_bfloat16(device),
+    )
+    on_gpu = torch.device(device).type == "cuda"
+    return Prior(replace(single, precision=chosen, graphs=on_gpu), card)
 
 
 def _network(shape: Architecture | ForeignArchitecture) -> nn.Module:

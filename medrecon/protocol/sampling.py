@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from medrecon.protocol.methods import Start
 from medrecon.protocol.presets import Preset, filled
@@ -12,13 +12,21 @@ from medrecon.protocol.safety import Safety
 from medrecon.protocol.settings import Count, NonNegative, Positive, Settings, Share
 
 
+def _unless_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
 class Prior(Settings):
     """Which trained prior, and how it is applied."""
 
     name: str
     """A shipped prior (see ``medrecon priors``) or a folder with weights and card."""
-    batch: Count = 8
-    """Slices denoised at once; changes speed and memory, not the result."""
+    batch: Annotated[Count | None, BeforeValidator(_unless_auto)] = None
+    """Slices denoised at once, at most; auto: what fits into memory and gets faster. Changes speed
+    and memory, not the result."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's convolutions. auto: bfloat16 where the device has instructions for it and it
+    costs this prior less than 0.02 dB of denoising."""
 
 
 class Noise(Settings):
