@@ -52,7 +52,7 @@ def published(setting: Setting, clone: Path, steps: int, seed: int) -> Iterator[
     """Run the published loop, as released and repaired."""
     protocol = setting.load()
     assert protocol.prior is not None
-    prior = load_prior(protocol.prior.name, batch=protocol.prior.batch)
+    prior = load_prior(protocol.prior.name)
     problem = setting.scan(seed).problem()
     truth = truth_of(problem.study)
     forms = [("as released", False, False), ("repaired", True, False)]
