@@ -42,7 +42,8 @@ MUST_NOT_IMPORT = {
     "solvers": {"io", "priors", "sampling", "reconstruct", "cli", "protocol"},
     "analytic": {"io", "priors", "sampling", "reconstruct", "cli"},
     "calibration": {"io", "priors", "sampling", "reconstruct", "cli"},
-    "sampling": {"io", "reconstruct", "cli"},
+    "sampling": {"io", "reconstruct", "cli", "safety"},
+    "safety": {"operators", "io", "problem", "protocol", "reconstruct", "samplers", "cli"},
     "write": {"operators", "solvers", "priors", "sampling", "cli"},
     "info": {"operators", "solvers", "priors", "sampling", "reconstruct", "cli"},
 }
