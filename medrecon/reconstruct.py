@@ -104,10 +104,10 @@ def reconstruct_all(
     protocol, seed, device
         As for :func:`reconstruct`.
     """
-    prior = _load(protocol, device)
+    prior = load_for(protocol, device)
 
     def problems(group: Sequence[Study]) -> tuple[Problem, ...]:
-        return _problems(group, protocol, prior, seed, device)
+        return problems_of(group, protocol, prior, seed, device)
 
     if any(baseline.method == "llr" for baseline in protocol.baselines):
         for problem in problems(studies):
@@ -146,7 +146,7 @@ def _reconstruct(
     for baseline in protocol.baselines:
         begin = time.monotonic()
         record: dict[str, Any] = {}
-        images[baseline.method] = yield from _baseline(baseline, problem, images, record)
+        images[baseline.method] = yield from run_baseline(baseline, problem, images, record)
         stages[baseline.method] = _finish(record, problem, images[baseline.method], begin)
     if prior is not None and protocol.sampler is not None:
         begin, record = time.monotonic(), {}
@@ -203,7 +203,8 @@ def run(study: Study, protocol: Protocol, *, seed: int = 0, device: str = "cpu")
             return result
 
 
-def _load(protocol: Protocol, device: str) -> Prior | None:
+def load_for(protocol: Protocol, device: str) -> Prior | None:
+    """Load the prior that a protocol names, if it names one."""
     if protocol.prior is None:
         return None
     prior = load_prior(protocol.prior.name, device=device, precision=protocol.prior.precision)
@@ -215,9 +216,10 @@ def _load(protocol: Protocol, device: str) -> Prior | None:
     return prior
 
 
-def _problems(
+def problems_of(
     studies: Sequence[Study], protocol: Protocol, prior: Prior | None, seed: int, device: str
 ) -> tuple[Problem, ...]:
+    """Set up the problem of each study, in the unit of the prior where there is one."""
     intensity = prior.card.intensity if prior else None
     settings: dict[str, Any] = {}
     if protocol.modality == "CT":
@@ -239,7 +241,7 @@ def _finish(
     return record
 
 
-def _baseline(
+def run_baseline(
     spec: Baseline, problem: Problem, images: dict[str, Tensor], record: dict[str, Any]
 ) -> _Stage:
     """Make one classical reconstruction."""

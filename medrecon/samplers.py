@@ -54,12 +54,15 @@ class Assembled:
         Its source of noise.
     counted
         Counts the calls of the network, each of the whole volume.
+    noise
+        The law that ``draw`` draws from.
     """
 
     method: Method
     sigmas: tuple[float, ...]
     draw: Draw
     counted: Counted
+    noise: SliceNoise
 
     def steps(self) -> Iterator[Step]:
         """Run it; see :func:`~medrecon.sampling.loop.sample`."""
@@ -101,7 +104,7 @@ def assemble(
         amount=settings.noise.amount,
     )
     generator = torch.Generator().manual_seed(seed)
-    return Assembled(method, sigmas, partial(noise, start, generator), counted)
+    return Assembled(method, sigmas, partial(noise, start, generator), counted, noise)
 
 
 def levels(settings: Sampler, card: Card) -> tuple[float, ...]:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from medrecon.cli.options import JsonOption
+from medrecon.cli.options import (
+    DeviceOption,
+    JsonOption,
+    OverwriteOption,
+    ProtocolArgument,
+    SeedOption,
+    SetOption,
+)
 from medrecon.cli.paths import existing, free_file
 from medrecon.cli.words import say, show
 from medrecon.errors import UsageError
@@ -79,6 +86,9 @@ def import_(
         tuple[float, float] | None,
         typer.Option("--range", metavar="LOW HIGH", help="Values of its images: -1 1 or 0 1."),
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=1024, help="Pixels a side of its training slices.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its settings, JSON or YAML.")
     ] = None,
@@ -116,6 +126,7 @@ def import_(
         name=output.name,
         window_hu=window,
         told=Told(parametrisation=predicts, schedule=_schedule(schedule, span), range=range_),
+        size=size,
         allow_pickle=allow_pickle,
         image=image,
         **{key: value for key, value in settings.items() if value is not None},
@@ -131,6 +142,51 @@ def import_(
         if trial.rises:
             say(f"{trial.gain:+.1f} dB as {trial.in_words()}")
     say(f"{output}: prior {output.name}; use it with --set prior.name={output}")
+
+
+@app.command("schedule")
+def schedule_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped prior or a folder.")],
+    protocol: ProtocolArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Volumes to measure: a few slices.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Prior folder to write.")],
+    task: Annotated[str, typer.Option(help="What to call these schedules, e.g. ct-sparse.")],
+    steps: Annotated[str, typer.Option(help="Numbers of steps.")] = "4,6,8,10,15,20",
+    levels: Annotated[int, typer.Option(min=2, max=200, help="Noise levels to choose from.")] = 24,
+    set_: SetOption = [],  # noqa: B006
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Find the best noise levels for a protocol's scans and keep them in a copy of the prior."""
+    if not all(word.strip().isascii() and word.strip().isdigit() for word in steps.split(",")):
+        raise UsageError(f"--steps {steps!r}: write whole numbers with commas, like 4,8,20.")
+    numbers = [int(word) for word in steps.split(",")]
+    if not all(1 <= number <= levels for number in numbers):
+        raise UsageError(f"--steps {steps}: every number must be from 1 to --levels ({levels}).")
+    paths = [existing(path) for path in images]
+    free_file(output, overwrite)
+
+    from medrecon.cli.progress import follow
+    from medrecon.devices import resolve_device
+    from medrecon.io.read import read_image
+    from medrecon.protocol_files import load_protocol
+    from medrecon.schedules import find_schedules, store_schedules
+    from medrecon.volume import Unit
+
+    settings = load_protocol(protocol, [*set_, f"prior.name={name}"])
+    unit = Unit.HU if settings.modality == "CT" else Unit.ARBITRARY
+    volumes = [read_image(path, unit=unit)[0] for path in paths]
+    where = resolve_device(device)
+    runs = find_schedules(volumes, settings, numbers, levels=levels, seed=seed, device=where)
+    found = follow(runs, quiet=False)
+    store_schedules(name, output, task, found)
+    for number, schedule in found.items():
+        course = " ".join(f"{sigma:.3g}" for sigma in schedule.sigmas)
+        say(f"{number} steps: {course}; {schedule.gain_db:+.2f} dB beside Karras' levels")
+    say(f"{output}: use with --set prior.name={output} --set sampler.schedule=stored")
 
 
 def _schedule(kind: ScheduleKind | None, span: tuple[float, float] | None) -> Schedule | None:

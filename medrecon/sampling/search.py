@@ -17,7 +17,7 @@ Liu et al. 2023, arXiv:2312.07243 (USF: schedules of solvers are searched); arXi
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,21 +41,21 @@ class Scan:
         The sampler's choices; one call of the prior per step.
     noise
         The law of its noise.
-    reference
-        The true volume in the prior's unit; where nobody knows it, what a long run gives.
+    like
+        A volume of the sampler's shape and kind.
+    error
+        Mean squared error of an estimate, in any unit; where nobody knows the truth, against what
+        a long run gives.
     """
 
     method: Method
     noise: SliceNoise
-    reference: Tensor
+    like: Tensor
+    error: Callable[[Tensor], float]
 
-    def draw(self, level: int) -> Draw:
+    def draw(self, seed: int) -> Draw:
         """Noise for the step to a level of the grid: the same, wherever the step comes from."""
-        return partial(self.noise, self.reference, torch.Generator().manual_seed(level))
-
-    def error(self, estimate: Tensor) -> float:
-        """Mean squared error."""
-        return float((estimate - self.reference).abs().square().mean())
+        return partial(self.noise, self.like, torch.Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class _State:
 
 Progress = tuple[int, int]
 """Steps done and to do."""
+
+_ANOTHER_SEED = 2**32  # than those of levels
 
 
 def search(
@@ -207,54 +209,6 @@ def cheapest_path(costs: Tensor, steps: int) -> tuple[int, ...]:
 
 def _run(scan: Scan, sigmas: Sequence[float]) -> float:
     """Mean squared error at the end of a run; its noise is none of the search's."""
-    draw = partial(scan.noise, scan.reference, torch.Generator().manual_seed(-1))
-    for step in sample(scan.method, sigmas, draw):
+    for step in sample(scan.method, sigmas, scan.draw(_ANOTHER_SEED)):
         last = step.estimate
     return scan.error(last)
-
-
-def stored_sigmas(schedules: dict[int, tuple[float, ...]], steps: int) -> tuple[float, ...]:
-    r"""Levels of a stored schedule, or between those of the two next numbers of steps.
-
-    Schedules are read as functions of :math:`i / (n - 1)` and interpolated in
-    :math:`\ln \sigma`, so any number between the stored ones is served.
-
-    Parameters
-    ----------
-    schedules
-        Levels by number of steps.
-    steps
-        How many are wanted.
-
-    Raises
-    ------
-    InconsistentError
-        If there is none with as few, or as many.
-    """
-    if steps in schedules:
-        return tuple(schedules[steps])
-    fewer = max((n for n in schedules if n < steps), default=None)
-    more = min((n for n in schedules if n > steps), default=None)
-    if fewer is None or more is None or fewer < _SHORTEST:
-        known = ", ".join(map(str, sorted(schedules))) or "none"
-        raise InconsistentError(
-            f"There is no stored schedule of {steps} steps (stored: {known}); use another number "
-            "of steps or another schedule."
-        )
-    share = (steps - fewer) / (more - fewer)
-    a, b = _resampled(schedules[fewer], steps), _resampled(schedules[more], steps)
-    return tuple(math.exp((1 - share) * p + share * q) for p, q in zip(a, b, strict=True))
-
-
-_SHORTEST = 2  # a single level has no course to interpolate
-
-
-def _resampled(sigmas: Sequence[float], count: int) -> list[float]:
-    """Logarithms of the levels, read at ``count`` evenly spaced places."""
-    logs = [math.log(s) for s in sigmas]
-    out = []
-    for i in range(count):
-        place = i / (count - 1) * (len(logs) - 1)
-        k = min(int(place), len(logs) - 2)
-        out.append(logs[k] + (place - k) * (logs[k + 1] - logs[k]))
-    return out

@@ -16,7 +16,7 @@ from medrecon.sampling.loop import Method, sample
 from medrecon.sampling.noise import SliceNoise
 from medrecon.sampling.renoise import DDIM, Fresh
 from medrecon.sampling.schedule import karras_sigmas
-from medrecon.sampling.search import Scan, cheapest_path, search, step_costs, stored_sigmas
+from medrecon.sampling.search import Scan, cheapest_path, search, step_costs
 from medrecon.sampling.start import NoisyStart
 from tests.sampling.dense import random_problem
 
@@ -31,7 +31,11 @@ def _scan(law=None):
     start = torch.zeros(A.domain.shape).double()
     method = Method(NoisyStart(start), Tweedie(prior), step, law or Fresh())
     truth = torch.randn(start.shape, generator=torch.Generator().manual_seed(4)).double()
-    return Scan(method, SliceNoise(spacing=1.0), truth), prior
+
+    def error(estimate):
+        return float((estimate - truth).square().mean())
+
+    return Scan(method, SliceNoise(spacing=1.0), truth, error), prior
 
 
 def _end(events):
@@ -98,16 +102,3 @@ def test_schedules_fall_end_at_the_last_level_and_are_no_worse_than_karras():
 def test_a_search_that_cannot_be_is_refused(scans, steps):
     with pytest.raises(InconsistentError, match="cannot be chosen"):
         _end(search([_scan()[0]] * scans, GRID, steps))
-
-
-def test_stored_schedules_are_read_back_and_interpolated_between():
-    stored = {4: karras_sigmas(4, 1.0, 0.01), 8: karras_sigmas(8, 1.0, 0.01)}
-    assert stored_sigmas(stored, 8) == stored[8]
-    between = stored_sigmas(stored, 6)
-    assert between == pytest.approx(karras_sigmas(6, 1.0, 0.01), rel=0.1)
-    assert (between[0], between[-1]) == pytest.approx((1.0, 0.01))
-    for steps in (3, 9):
-        with pytest.raises(InconsistentError, match="stored: 4, 8"):
-            stored_sigmas(stored, steps)
-    with pytest.raises(InconsistentError, match="stored: none"):
-        stored_sigmas({}, 5)
