@@ -28,7 +28,7 @@ _LAYOUTS = ("guided", "monai", "ncsnpp", "diffusers")
 _LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _PROBED_SIZE = 128
 _MEASURED_SIZE = 256
-_MEASURED_SLICES = 2
+_MEASURED_SLICES = 1
 _PERCENTILE = 99.5
 _LIMITATIONS = (
     "Imported: knows what its training data show, which medrecon does not know. Its errors, by "
@@ -50,6 +50,8 @@ class Request:
     sources: tuple[Source, ...] = ()
     pixel_mm: tuple[float, float] | None = None
     told: Told = field(default_factory=Told)
+    size: int | None = None
+    """Pixels a side of its training slices; phantoms are drawn as large."""
     config: Config = field(default_factory=dict)
     """Settings beside the file, such as ``num_head_channels``."""
     allow_pickle: bool = False
@@ -175,7 +177,7 @@ def _found(checkpoint: Checkpoint, request: Request, name: str) -> Recognised:
         key: stored(value).float() if value.is_floating_point() else value
         for key, value in found.state.items()
     }
-    return replace(found, state=rounded)
+    return replace(found, state=rounded, size=request.size or found.size)
 
 
 def _size(found: Recognised, size: int) -> int:
