@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch.utils.data import DataLoader
 
+from medrecon.devices import has_fast_bfloat16
 from medrecon.errors import InconsistentError, OutputError
 from medrecon.io.outputs import write_json
 from medrecon.priors.card import CARD_FILE, WEIGHTS_FILE
@@ -23,7 +24,7 @@ from medrecon.training.plots import draw_progress
 from medrecon.training.settings import Recipe
 from medrecon.training.sources import Source
 from medrecon.training.state import State, load_state, new_state, save_state
-from medrecon.training.step import Denoise, computes_in_bfloat16, train_step
+from medrecon.training.step import Denoise, train_step
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.json"
@@ -180,7 +181,7 @@ def _batches(state: State, recipe: Recipe, source: Source, device: str) -> Itera
 def _step(state: State, denoise: Denoise, batch: Batch, recipe: Recipe, device: str) -> None:
     settings = recipe.optimiser
     mixed = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and computes_in_bfloat16(device)
+        settings.precision == "auto" and has_fast_bfloat16(device)
     )
     with torch.backends.cudnn.flags(deterministic=True):  # or a restart would not be the same
         loss = train_step(state, denoise, batch, settings, mixed=mixed)

@@ -78,10 +78,3 @@ def _average(state: State, share: float) -> None:
         decay = min(decay, 0.5 ** (1 / max(1.0, share * state.steps)))
     average: list[Tensor] = list(state.average.parameters())
     torch._foreach_lerp_(average, list[Tensor](state.model.parameters()), 1 - decay)
-
-
-def computes_in_bfloat16(device: str) -> bool:
-    """Whether a device multiplies in bfloat16 by itself, faster than in single precision."""
-    if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported())
