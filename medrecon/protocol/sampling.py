@@ -111,6 +111,9 @@ class Sampler(Settings):
     """Factor on the denoiser's own (validation) error variance: above 1 follows the data more."""
     gamma: Positive = 1.0
     """Weight of a data term whose largest curvature is scaled to 1 (anchor ``constant``)."""
+    skip: NonNegative = 0.0
+    """Leave out calls of the network that are foreseen within this share of the prior's error
+    variance (see docs/sampling.md); 0: none."""
     noise: Noise = Noise()
     cg: ConjugateGradients = ConjugateGradients()
     tv_z: TVz | None = None
