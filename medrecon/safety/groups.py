@@ -15,13 +15,16 @@ from medrecon.safety.held_out import HeldOut, hold_out, measured_groups
 Geometry = CTGeometry | MRGeometry
 
 _SHARE = 1 / 8
+_SHARE_OF_ARC = 1 / 4  # of a limited arc: its ends must lie far enough beyond what is left
 _FEWEST = 4  # groups that a scan must have to spare any
 _HALF_TURN = 0.9 * math.pi
 """An arc from which on, in rad, views count as seeing every direction."""
 
 
 def split(data: DataTerm, geometry: Geometry, generator: torch.Generator) -> HeldOut | None:
-    """Hold out about an eighth of a scan's views or lines; ``None`` where it has too few.
+    """Hold out an eighth of a scan's views or lines, or a quarter of a limited arc's views.
+
+    ``None`` where there are too few.
 
     Views of a whole turn are spared evenly, so that every direction is asked for. Those of a
     limited arc are spared at both its ends: what lies between measured views is easy, what lies
@@ -41,12 +44,13 @@ def split(data: DataTerm, geometry: Geometry, generator: torch.Generator) -> Hel
     measured = measured_groups(data, axes)
     spare = measured if not isinstance(geometry, Cartesian) else measured & ~_middle(measured)
     free = torch.nonzero(spare.flatten()).flatten()
-    count = max(2, round(_SHARE * len(free)))
+    is_limited = not isinstance(geometry, MRGeometry) and _is_limited(geometry)
+    count = max(2, round((_SHARE_OF_ARC if is_limited else _SHARE) * len(free)))
     if len(free) < _FEWEST or count >= len(free):
         return None
     if isinstance(geometry, MRGeometry):
         picked = free[torch.randperm(len(free), generator=generator)[:count]]
-    elif _is_limited(geometry):
+    elif is_limited:
         first = torch.arange(len(free)) < count // 2
         picked = free[first | (torch.arange(len(free)) >= len(free) - (count - count // 2))]
     else:

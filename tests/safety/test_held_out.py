@@ -99,7 +99,7 @@ def test_views_of_a_full_turn_are_spared_evenly():
 
 def test_a_limited_arc_is_asked_for_what_lies_beyond_it():
     held = split(_data((1, 40, 12)), _fan(40, math.pi / 2), torch.Generator())
-    assert torch.nonzero(held.chosen).flatten().tolist() == [0, 1, 37, 38, 39]
+    assert torch.nonzero(held.chosen).flatten().tolist() == [*range(5), *range(35, 40)]
 
 
 def test_the_middle_of_k_space_is_never_spared_and_what_was_not_measured_neither():
