@@ -1,5 +1,6 @@
 """From settings to a sampler: presets, levels, laws and noise are those that were asked for."""
 
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -7,17 +8,19 @@ import torch
 from pydantic import ValidationError
 
 from medrecon.errors import ProtocolError, WeightsError
+from medrecon.priors.weights import load_prior
 from medrecon.protocol import Sampler
 from medrecon.protocol.presets import PRESETS
 from medrecon.protocol_files import load_protocol
+from medrecon.reconstruct import run
 from medrecon.samplers import levels
 from medrecon.sampling.data_step import largest_curvature
 from medrecon.sampling.denoise import Keep, PredictorCorrector, Tweedie
 from medrecon.sampling.multistep import DEIS, DPMSolver, Momentum
 from medrecon.sampling.renoise import DDIM, DDS, DiffPIR, Fresh
+from medrecon.simulate import simulate
 from tests.sampling.problems import assembled, prior, problem, repeated, settings, white
-
-START = torch.zeros((6, 4, 3), dtype=torch.float64)
+from tests.test_reconstruct import CT, MR, _ct_image, _mr_image
 
 
 def made(sampler, *, largest=1000.0, neighbours=False, size=(4, 3)):
@@ -212,3 +215,33 @@ def test_a_schedule_that_is_not_stored_or_not_unique_is_refused():
         stored(3, "cone")
     with pytest.raises(WeightsError, match=r"stored: none"):
         stored(3, None, {})
+
+
+# --- a whole run ----------------------------------------------------------------------------------
+
+
+@cache
+def _scanned(case):
+    """Name, changes and study of a small scan."""
+    name, changes, image = (
+        ("ct_cone_sparse", CT, _ct_image())
+        if case == "ct"
+        else ("mr_cartesian_r4", MR, _mr_image())
+    )
+    changes = [change for change in changes if not change.startswith("sampler.")]
+    return name, changes, simulate(image, load_protocol(name, changes), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("case", "preset"),
+    [("ct", "medrecon"), ("ct", "diffusion-mbir"), ("mr", "dds"), ("mr", "dds-released")],
+)
+def test_a_run_with_any_preset_reports_the_calls_it_made(case, preset):
+    name, changes, study = _scanned(case)
+    protocol = load_protocol(name, [*changes, f"sampler={{preset: {preset}, steps: 2}}"])
+    result = run(study, protocol, seed=0)
+    stage = result.report["stages"]["dds"]
+    assert stage["calls"] == (3 if preset == "diffusion-mbir" else 2)
+    largest = load_prior(protocol.prior.name).card.sigma_range[1]
+    assert stage["steps"][0]["sigma"] == pytest.approx(min(protocol.sampler.sigma_start, largest))
+    assert bool(torch.isfinite(result.volume.data).all())
