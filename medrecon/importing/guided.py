@@ -13,8 +13,10 @@ from medrecon.importing.layout import (
     State,
     image_channels,
     lookup,
+    positive,
     state_dicts,
 )
+from medrecon.importing.told import schedule_of
 from medrecon.priors.diffusion import Schedule
 
 LAYOUT = "guided-diffusion"
@@ -113,12 +115,12 @@ def _levels(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 def _head_choices(settings: dict[str, Any], config: Config | None) -> list[dict[str, Any]]:
     """All heads that fit the widths, the likeliest first; one where the configuration says it."""
-    width, count = lookup(config, "num_head_channels"), lookup(config, "num_heads")
+    width, count = positive(config, "num_head_channels"), positive(config, "num_heads")
     order = lookup(config, "use_new_attention_order")
-    if isinstance(width, int) and width > 0:
-        told = [_by_width(settings, width)]
-    elif isinstance(count, int):
-        told = [_by_count(settings, count)]
+    if width is not None:
+        told = [_by_width(settings, int(width))]
+    elif count is not None:
+        told = [_by_count(settings, int(count))]
     else:
         told = [
             *(_by_width(settings, n) for n in _HEAD_WIDTHS),
@@ -164,9 +166,9 @@ def _parametrisation(config: Config | None) -> Any:
 
 def _schedule(config: Config | None) -> Schedule | None:
     name = lookup(config, "noise_schedule")
-    steps = lookup(config, "diffusion_steps") or 1000
+    steps = int(positive(config, "diffusion_steps", "num_diffusion_timesteps") or 1000)
     if name == "cosine":
-        return Schedule(kind="cosine", steps=steps)
+        return schedule_of(kind="cosine", steps=steps)
     if name == "linear":  # the same noise in however many steps
-        return Schedule(kind="linear", start=0.1 / steps, end=20 / steps, steps=steps)
+        return schedule_of(kind="linear", start=0.1 / steps, end=20 / steps, steps=steps)
     return None

@@ -145,6 +145,22 @@ def lookup(config: Config | None, *names: str) -> Any:
     return None
 
 
+def positive(config: Config | None, *names: str) -> float | None:
+    """Find a positive number as :func:`lookup` does; -1, which means no setting, is none.
+
+    Raises
+    ------
+    WeightsError
+        If it is something else.
+    """
+    found = lookup(config, *names)
+    if found is None or found == -1:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < 1e6:
+        raise WeightsError(f"The setting {names[0]} is {found!r}, no positive number.")
+    return found
+
+
 def image_channels(count: int, layout: str) -> int:
     """Check that images are real or complex ones.
 

@@ -15,8 +15,10 @@ from medrecon.importing.layout import (
     State,
     image_channels,
     lookup,
+    positive,
     state_dicts,
 )
+from medrecon.importing.told import schedule_of
 from medrecon.priors.diffusion import Parametrisation, Schedule
 
 LAYOUT = "MONAI DiffusionModelUNet"
@@ -81,8 +83,8 @@ def _recognised(weights: dict[str, Tensor], config: Config | None) -> Recognised
         "base": weights["time_embed.0.weight"].shape[1],
         **shape,
         "new_order": True,
-        "groups": lookup(config, "norm_num_groups") or _groups(shape["widths"]),
-        "eps": lookup(config, "norm_eps") or 1e-6,
+        "groups": int(positive(config, "norm_num_groups") or 0) or _groups(shape["widths"]),
+        "eps": positive(config, "norm_eps") or 1e-6,
     }
     notes = ["the number of attention heads is not in the file"] if len(choices) > 1 else []
     return Recognised(
@@ -91,7 +93,7 @@ def _recognised(weights: dict[str, Tensor], config: Config | None) -> Recognised
         settings={**settings, "heads": choices[0]},
         state=_renamed(weights, shape),
         channels=channels,
-        parametrisation=_PARAMETRISATIONS.get(lookup(config, "prediction_type")),
+        parametrisation=_PARAMETRISATIONS.get(str(lookup(config, "prediction_type"))),
         schedule=_schedule(config),
         alternatives=tuple({"heads": heads} for heads in choices[1:]),
         notes=tuple(notes),
@@ -125,15 +127,17 @@ def _head_choices(shape: dict[str, Any], config: Config | None) -> list[list[int
     widths, attention = shape["widths"], [*shape["attention"][:-1], True]
     told = lookup(config, "num_head_channels")
     if isinstance(told, list | tuple) and len(told) == len(widths):
-        guesses = [list(told)]
+        pairs = zip(told, widths, strict=True)
+        guesses = [[n if isinstance(n, int) and n > 0 else width for n, width in pairs]]
     else:
-        each = [told] if isinstance(told, int) else [*_HEAD_WIDTHS, None]
+        one = None if isinstance(told, list | tuple) else positive(config, "num_head_channels")
+        each = [int(one)] if one is not None else [*_HEAD_WIDTHS, None]
         guesses = [[n or width for width in widths] for n in each]
     choices = []
     for guess in guesses:
-        pairs = list(zip(widths, guess, attention, strict=True))
-        if all(width % n == 0 for width, n, used in pairs if used):
-            heads = [width // n if used else 1 for width, n, used in pairs]
+        each_level = list(zip(widths, guess, attention, strict=True))
+        if all(width % n == 0 for width, n, used in each_level if used):
+            heads = [width // n if used else 1 for width, n, used in each_level]
             if heads not in choices:
                 choices.append(heads)
     if not choices:
@@ -218,12 +222,12 @@ def _places(shape: dict[str, Any]) -> dict[str, str]:
 
 
 def _schedule(config: Config | None) -> Schedule | None:
-    name = lookup(config, "schedule")
+    name = str(lookup(config, "schedule"))
     if name not in _SCHEDULES:
         return None
-    return Schedule(
+    return schedule_of(
         kind=_SCHEDULES[name],
-        start=lookup(config, "beta_start") or 1e-4,
-        end=lookup(config, "beta_end") or 0.02,
-        steps=lookup(config, "num_train_timesteps") or 1000,
+        start=positive(config, "beta_start") or 1e-4,
+        end=positive(config, "beta_end") or 0.02,
+        steps=int(positive(config, "num_train_timesteps") or 1000),
     )

@@ -94,7 +94,7 @@ class Wrapped(nn.Module):
     def output(self, w: Tensor, level: Tensor) -> Tensor:
         """Raw output for noisy images and their noise levels, both in the network's unit."""
         d = self.diffusion
-        labels = [d.schedule.label(float(s), d.time) for s in level]
+        labels = [d.schedule.label(s, d.time) for s in level.tolist()]
         label = torch.tensor(labels, dtype=w.dtype, device=w.device)
         out: Tensor = self.network(w * _input_scale(level, d), label)
         return out.to(w.dtype)

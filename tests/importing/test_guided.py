@@ -119,6 +119,24 @@ def test_the_schedule_and_output_of_a_configuration_are_taken():
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"num_heads": 0},
+        {"num_head_channels": "many"},
+        {"num_heads": 5},
+        {"noise_schedule": "linear", "diffusion_steps": 1},
+        {"noise_schedule": "cosine", "diffusion_steps": [3]},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused_in_one_sentence(config):
+    state = shuffled(ADM(**SHAPE)).state_dict()
+    with pytest.raises(WeightsError) as error:
+        guided.recognise(state, config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda s: s.update({"label_emb.weight": torch.zeros(10, 128)}), "conditional"),
