@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,8 @@ CHECKED = 10
 """Iterations between two looks at the PSNR."""
 SETTLED = 0.02
 """dB over so many iterations, below which a method counts as converged."""
+FLAT = 0.01
+"""dB that another factor of 2 has to bring for a sweep to go on."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ def sweep(
 ) -> Generator[Event, None, dict[float, float]]:
     """Climb from a weight, by a factor at a time, until the PSNR falls on both sides.
 
+    It also ends where the weight has stopped to matter: a step up of less than :data:`FLAT`.
+
     Parameters
     ----------
     start
@@ -173,13 +178,15 @@ def sweep(
         PSNR by weight; the best one is not at the rim unless ``most`` was reached.
     """
     tried: dict[int, float] = {}
-    power = 0
+    power, best = 0, -math.inf
     while len(tried) < most:
         tried[power] = yield from trial(start * factor**power)
         top = max(tried, key=lambda p: tried[p])
         missing = [p for p in (top + 1, top - 1) if p not in tried]
-        if not missing:
+        is_flat = len(tried) > 2 and 0 < tried[top] - best < FLAT
+        if not missing or is_flat:
             break
+        best = tried[top]
         power = missing[0]
     return {start * factor**p: value for p, value in sorted(tried.items())}
 

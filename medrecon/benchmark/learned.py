@@ -34,6 +34,15 @@ class Sampling:
         return (change("sampler", {"preset": self.preset, "steps": self.steps}),)
 
 
+def shipped_safety(protocol: Protocol) -> tuple[str, ...]:
+    """Take over what the shipped protocol says of safety, as changes."""
+    if protocol.sampler is None or protocol.sampler.safety is None:
+        return ()
+    return (change("sampler.safety", protocol.sampler.safety.model_dump(mode="json")),)
+
+
+OURS = "medrecon"
+"""The preset that is measured with the shipped protocol's safety, as users get it."""
 SAMPLINGS = (
     Sampling("medrecon", 8),
     Sampling("medrecon", 20),
@@ -98,6 +107,7 @@ def sample(
     facts: dict[str, Any] = {
         "calls": record["calls"],
         "seconds": round(start + record["seconds"] + looking, 2),
+        "calls_of_safety": safety.get("calls", 0),
         "seconds_of_start": round(start, 2),
         "seconds_of_safety": looking,
         "iterations": sum(step["iterations"] for step in record["steps"]),

@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 import medrecon
 from medrecon.benchmark.case import Case
 from medrecon.benchmark.classical import METHODS, Method, best_weight, make, sweep
-from medrecon.benchmark.learned import SAMPLINGS, Sampling, alone, sample, sampling
+from medrecon.benchmark.learned import (
+    OURS,
+    SAMPLINGS,
+    Sampling,
+    alone,
+    sample,
+    sampling,
+    shipped_safety,
+)
 from medrecon.benchmark.lesions import contrast
 from medrecon.benchmark.memory import Peak
 from medrecon.benchmark.pictures import keep_picture
@@ -232,7 +240,10 @@ class _Run:
         return (yield from self._told(sweep(method.weight, trial), "tuning "))
 
     def _learned(self, one: Sampling) -> Steps:
-        protocol = self.setting.load((*one.changes, *self.settings.changes))
+        changes = one.changes
+        if one.preset == OURS and not self._quick:
+            changes += shipped_safety(self.setting.load())
+        protocol = self.setting.load((*changes, *self.settings.changes))
         protocol = alone(protocol, QUICK_ITERATIONS if self._quick else None)
         head = self._head(one.name, sampler=_identity(protocol))
         known = self._known(head["key"])

@@ -89,6 +89,15 @@ def test_a_sweep_climbs_to_the_best_weight_and_tries_both_sides(optimum):
     assert len(asked) == len(set(asked))
 
 
+def test_a_sweep_ends_where_the_weight_stops_to_matter():
+    def trial(weight):
+        yield
+        return 30.0 - min(weight, 100.0) * 1e-4
+
+    found, _ = ended(sweep(64.0, trial))
+    assert sorted(found) == [32.0, 64.0, 128.0]
+
+
 @pytest.fixture(scope="module")
 def scan():
     protocol = case("fan", slices=2).load(2, ("prior=null", "sampler=null"))

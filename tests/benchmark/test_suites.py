@@ -4,7 +4,7 @@ import pytest
 
 from medrecon.benchmark import SUITES, cases_of
 from medrecon.benchmark.classical import METHODS
-from medrecon.benchmark.learned import SAMPLINGS, alone, sampling
+from medrecon.benchmark.learned import SAMPLINGS, alone, sampling, shipped_safety
 from medrecon.benchmark.rows import Rows, fingerprint
 from medrecon.errors import UnreadableError, UsageError
 from tests.benchmarks.quality import BARS, judged
@@ -23,6 +23,16 @@ def test_every_case_is_a_protocol_with_every_preset(case):
         made = {baseline.method for baseline in protocol.baselines}
         assert protocol.sampler.start in {"noise", *made}
     assert case.load(3).acquisition.kind in METHODS
+
+
+@pytest.mark.parametrize("case", CASES[::7], ids=lambda case: case.name)
+def test_ours_is_measured_with_the_safety_that_users_get(case):
+    shipped = case.load(3)
+    assert shipped.sampler.safety is not None
+    changes = (*sampling("medrecon@8").changes, *shipped_safety(shipped))
+    ours = alone(case.load(3, changes))
+    assert ours.sampler.safety == shipped.sampler.safety
+    assert "tv" in {baseline.method for baseline in ours.baselines}
 
 
 def test_cases_of_a_suite_have_names_of_their_own():
