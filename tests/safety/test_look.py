@@ -29,7 +29,7 @@ def test_a_gaussian_prior_finds_the_variance_that_an_image_has(variance, is_comp
         assert look.ratio == pytest.approx(1, rel=0.03)
 
 
-def _look(ratio=0.7, misfit=1.0, tv=1.2):
+def _look(ratio=0.7, misfit=1.0, tv=1.7):
     return Look(SelfConsistency((0.1,), (ratio,), 1), misfit, tv)
 
 
