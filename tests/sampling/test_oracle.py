@@ -1,15 +1,20 @@
 """Prior, consistency and sampler against the exact posterior of a Gaussian prior."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from medrecon.data_term import DataTerm
 from medrecon.priors.gaussian import Gaussian
 from medrecon.sampling.consistency import CGSettings, Consistency
-from medrecon.sampling.dds import dds
+from medrecon.sampling.data_step import ErrorVariance, ProximalStep
+from medrecon.sampling.denoise import Tweedie
+from medrecon.sampling.loop import Method, sample
 from medrecon.sampling.noise import SliceNoise
 from medrecon.sampling.renoise import DDIM, DDS, Fresh
 from medrecon.sampling.schedule import karras_sigmas
+from medrecon.sampling.start import NoisyStart
 from tests.sampling.dense import random_problem
 from tests.sampling.problems import posterior
 
@@ -28,17 +33,15 @@ def _exact(A, y, weights, mean, covariance):
 
 
 def _run(A, y, weights, prior, *, sigmas, law, noise, seed=0, start=None):
-    steps = list(
-        dds(
-            prior,
-            Consistency(DataTerm(A, y, weights), SETTINGS),
-            torch.zeros(A.domain.shape, dtype=y.dtype) if start is None else start,
-            sigmas,
-            renoise=law,
-            noise=noise,
-            generator=torch.Generator().manual_seed(seed),
-        )
+    start = torch.zeros(A.domain.shape, dtype=y.dtype) if start is None else start
+    method = Method(
+        NoisyStart(start),
+        Tweedie(prior),
+        ProximalStep(Consistency(DataTerm(A, y, weights), SETTINGS), ErrorVariance(prior)),
+        law,
     )
+    generator = torch.Generator().manual_seed(seed)
+    steps = list(sample(method, sigmas, partial(noise, start, generator)))
     assert [s.index for s in steps] == list(range(len(sigmas)))
     return steps[-1].estimate
 
