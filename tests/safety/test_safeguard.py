@@ -127,7 +127,7 @@ def test_what_is_reported_only_stays_as_the_sampler_made_it():
 
 
 def test_without_settings_nothing_is_changed_and_a_line_is_said_all_the_same():
-    without = _run("body")
+    without = _run("body", "sampler.safety=null")
     looked = _run("body", "sampler.safety={held_out: never}")
     assert torch.equal(without.volume.data, looked.volume.data)
     assert without.report["safety"]["held_out"] is None
