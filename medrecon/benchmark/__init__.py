@@ -6,7 +6,8 @@ written as soon as they are known, so a killed run goes on where it was.
 
 from medrecon.benchmark.case import Case
 from medrecon.benchmark.rows import Row, Rows
-from medrecon.benchmark.run import Settings, benchmark
+from medrecon.benchmark.run import benchmark
+from medrecon.benchmark.settings import Settings
 from medrecon.benchmark.suites import SUITES, cases_of
 
 __all__ = ["SUITES", "Case", "Row", "Rows", "Settings", "benchmark", "cases_of"]
