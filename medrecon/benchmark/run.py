@@ -180,7 +180,7 @@ class _Run:
         return (yield from self._told(sweep(method.weight, trial), "tuning "))
 
     def _learned(self, one: Sampling) -> Steps:
-        changes = one.changes
+        changes = one.changes(self.setting.load().modality)
         if one.preset == OURS and not self._quick:
             changes += shipped_safety(self.setting.load())
         protocol = self.setting.load((*changes, *self.settings.changes))

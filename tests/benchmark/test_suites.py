@@ -15,7 +15,7 @@ CASES = cases_of("all")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.suite}-{case.name}")
 def test_every_case_is_a_protocol_with_every_preset(case):
     for preset in SAMPLINGS:
-        protocol = alone(case.load(3, preset.changes))
+        protocol = alone(case.load(3, preset.changes(case.modality)))
         assert protocol.sampler.preset == preset.preset
         assert protocol.sampler.steps == preset.steps
         assert protocol.modality == case.modality
@@ -29,7 +29,7 @@ def test_every_case_is_a_protocol_with_every_preset(case):
 def test_ours_is_measured_with_the_safety_that_users_get(case):
     shipped = case.load(3)
     assert shipped.sampler.safety is not None
-    changes = (*sampling("medrecon@8").changes, *shipped_safety(shipped))
+    changes = (*sampling("medrecon@8").changes("CT"), *shipped_safety(shipped))
     ours = alone(case.load(3, changes))
     assert ours.sampler.safety == shipped.sampler.safety
     assert "tv" in {baseline.method for baseline in ours.baselines}
