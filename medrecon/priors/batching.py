@@ -30,7 +30,8 @@ class Plan:
     batch
         Slices at once.
     weights, activations, volumes
-        Bytes of the network, of what it makes of a batch, and of the volumes around it.
+        Bytes of the network, of what it makes of a batch (its weights in another layout among
+        them), and of the volumes around it.
     available
         Bytes that were free; infinite where nobody tells.
     """
@@ -91,16 +92,19 @@ def plan_batch(
     """
     limit = min(shape[0], at_most or WORTH[torch.device(device).type])
     single = math.ceil(WORKSPACE * activation_bytes(*_slice_of(denoiser, shape)))
-    usable = _SHARE * available - volumes
+    weights = weight_bytes(denoiser.model)
+    reordered = weights  # convolutions keep them in a layout or precision of their own
+    usable = _SHARE * available - volumes - reordered
     fitting = limit if math.isinf(usable) else math.floor(usable / single)
     if fitting < 1:
+        needed = (volumes + reordered + single) / _MIB
         raise ResourceError(
-            f"The prior needs {(volumes + single) / _MIB:.0f} MiB of memory for one slice at a "
-            f"time of a volume of {'x'.join(map(str, shape))} voxels, and {available / _MIB:.0f} "
-            f"MiB are free on {device}; use a smaller grid or a smaller prior."
+            f"The prior needs {needed:.0f} MiB of memory for one slice at a time of a volume "
+            f"of {'x'.join(map(str, shape))} voxels, and {available / _MIB:.0f} MiB are free on "
+            f"{device}; use a smaller grid or a smaller prior."
         )
     batch = min(limit, fitting)
-    return Plan(batch, weight_bytes(denoiser.model), batch * single, volumes, available)
+    return Plan(batch, weights, reordered + batch * single, volumes, available)
 
 
 def with_batch(denoiser: Slicewise, batch: int) -> Slicewise:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class GraphWarning(UserWarning):
+    """A CUDA graph could not be captured: the run goes on without."""
+
 
 Forward = Callable[[Sequence[Tensor]], Tensor]
 _WARM_UP = 3  # calls before a capture: libraries choose their algorithms in the first ones
@@ -72,17 +78,28 @@ class Graphed:
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         """Replay the function on ``inputs``, or launch it where there are too many shapes."""
         key = tuple((x.shape, x.dtype, x.device) for x in inputs)
+        if key not in self._recordings and len(self._recordings) < self.limit:
+            self._try_to_record(key, inputs)
         found = self._recordings.get(key)
         if found is None:
-            if len(self._recordings) >= self.limit:
-                return self.function(inputs)
-            found = self._recordings[key] = self._record(inputs)
+            return self.function(inputs)
         for own, new in zip(found.inputs, inputs, strict=True):
             own.copy_(new)
         found.replay()
         return found.output.clone()
 
-    def _record(self, inputs: Sequence[Tensor]) -> _Recording:
+    def _try_to_record(self, key: tuple[object, ...], inputs: Sequence[Tensor]) -> None:
         own = tuple(x.clone() for x in inputs)
-        output, replay = self.recorder(lambda: self.function(own))
-        return _Recording(own, output, replay)
+        try:
+            output, replay = self.recorder(lambda: self.function(own))
+        except RuntimeError as error:
+            self.limit = 0
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            warnings.warn(
+                f"The prior's kernels could not be captured as a CUDA graph ({first}); they are "
+                "launched one by one, which is slower and gives the same.",
+                GraphWarning,
+                stacklevel=2,
+            )
+            return
+        self._recordings[key] = _Recording(own, output, replay)

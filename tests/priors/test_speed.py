@@ -9,7 +9,7 @@ from medrecon import devices
 from medrecon.errors import ResourceError, WeightsError
 from medrecon.priors.batching import WORTH, plan_batch, with_batch
 from medrecon.priors.footprint import activation_bytes
-from medrecon.priors.graphs import Graphed
+from medrecon.priors.graphs import Graphed, GraphWarning
 from medrecon.priors.network import EDM, UNet
 from medrecon.priors.precision import LIMIT_DB, autocast, choose_precision, rounding_loss_db
 from medrecon.priors.slicewise import Slicewise
@@ -71,18 +71,18 @@ def test_memory_grows_with_the_batch_and_with_the_slice():
 
 def test_the_batch_is_what_fits_and_never_more_than_is_worth_it():
     prior = Slicewise(_model(neighbours=True), LEVELS)
-    single = plan_batch(prior, (1, 64, 64), device="cpu", available=math.inf).activations
     plenty = plan_batch(prior, (32, 64, 64), device="cpu", available=math.inf)
     assert (plenty.batch, plenty.as_json()["available_mib"]) == (WORTH["cpu"], None)
-    tight = plan_batch(prior, (32, 64, 64), device="cpu", available=3.2 * single / 0.7)
-    assert tight.batch == 3
-    assert tight.activations == 3 * single
-    volumes = plan_batch(
-        prior, (32, 64, 64), device="cpu", available=3.2 * single / 0.7, volumes=int(1.5 * single)
-    )
+    copies = plenty.weights  # in the layout of the convolutions
+    single = (plenty.activations - copies) // plenty.batch
+    free = (copies + 3.2 * single) / 0.7
+    tight = plan_batch(prior, (32, 64, 64), device="cpu", available=free)
+    assert (tight.batch, tight.activations) == (3, copies + 3 * single)
+    beside = int(1.5 * single)
+    volumes = plan_batch(prior, (32, 64, 64), device="cpu", available=free, volumes=beside)
     assert volumes.batch == 1
+    assert volumes.needed == 2 * copies + single + beside
     assert plan_batch(prior, (2, 64, 64), device="cpu", available=math.inf, at_most=8).batch == 2
-    assert volumes.needed == volumes.weights + volumes.activations + volumes.volumes
 
 
 def test_a_volume_that_cannot_fit_is_refused_in_one_sentence_before_the_run():
@@ -157,6 +157,17 @@ def test_a_replayed_network_gives_what_launching_it_gives():
     # compared at the end: a later replay must not overwrite an earlier result
     assert all(torch.equal(replayed, launched) for replayed, launched in kept)
     assert tape.recorded == 2
+
+
+def test_a_network_that_cannot_be_recorded_is_launched_after_one_warning():
+    def refuse(launch):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    graphed = Graphed(lambda inputs: inputs[0] + 1, refuse)
+    with pytest.warns(GraphWarning, match=r"stream is capturing\)") as seen:
+        results = [graphed([torch.ones(2)]) for _ in range(3)]
+    assert len(seen) == 1
+    assert all(torch.equal(r, torch.full((2,), 2.0)) for r in results)
 
 
 def test_memory_of_a_container_counts_where_it_is_smaller(tmp_path):
