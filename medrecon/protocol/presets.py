@@ -41,7 +41,12 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             **_MEDRECON,
             "sigma_start": 0.5,
             "sigma_end": 0.01,
-            "cg": {"max_iterations": 60, "tolerance": 0.2, "preconditioner": "diagonal"},
+            "cg": {
+                "max_iterations": 60,
+                "tolerance": 0.2,
+                "preconditioner": "diagonal",
+                "warm_start": 1.0,
+            },
             "tv_z": {"weight": 2.0},
         },
         "MR": {

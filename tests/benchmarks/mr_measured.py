@@ -77,9 +77,8 @@ def protocol(
     if trust is not None:
         tree["prior"] = {"name": "mr-axial-256"}
         tree["sampler"] = {
-            "steps": 20,
+            "preset": "medrecon",
             "sigma_start": 0.1,
-            "sigma_end": 0.004,
             "start": "wavelet",
             "trust": trust,
         }

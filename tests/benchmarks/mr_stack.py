@@ -58,15 +58,10 @@ WEIGHTS: dict[str, tuple[float, ...]] = {
     "tv": (10.0, 30.0, 100.0, 300.0),
 }
 ITERATIONS = {"cg_sense": 40, "wavelet": 60, "tv": 60}
-SAMPLER: dict[str, Any] = {
-    "trust": 16.0,
-    "sigma_start": 0.2,
-    "sigma_end": 0.004,
-    "steps": 20,
-}
+SAMPLER: dict[str, Any] = {"preset": "medrecon"}
 TV_Z = 30.0
 GRID = {
-    "trust": (4.0, 8.0, 32.0),
+    "trust": (4.0, 16.0),
     "sigma_start": (0.1, 0.5),
     "sigma_end": (0.01,),
     "tv_z": (0.0, 100.0),
