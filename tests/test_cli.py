@@ -145,7 +145,7 @@ USAGE = [
     (["run", "ct_cone_sparse", "x.h5", "-o", "out", "--device", "gpu"], "use auto, cpu"),
     (["compare", "a.nii"], "B"),
     (["compare", "a.nii", "b.nii", "--data-range", "wide"], "--data-range"),
-    (["train", "a.h5"], "--validation"),
+    (["train", "a.yaml"], "--output"),
     (["--frob"], "--frob"),
     (["info"], "FILE"),
     (["validate", "--json", "ct_cone_sparse"], "--json"),
@@ -252,13 +252,10 @@ def test_simulate_into_a_missing_folder_is_six(medrecon_, tmp_path):
     assert is_one_sentence(err), err
 
 
-def test_train_refuses_a_modality_it_does_not_know(medrecon_, tmp_path):
-    code, _, err = medrecon_(
-        "train", "a.h5", "--validation", "b.h5", "-o", tmp_path / "w.safetensors",
-        "--modality", "xray", "--minutes", "1",
-    )  # fmt: skip
-    assert code == 2
-    assert "use ct or mr" in err[0]
+def test_train_names_the_recipes_there_are_where_there_is_no_such_one(medrecon_, tmp_path):
+    code, _, err = medrecon_("train", "nobody", "-o", tmp_path / "prior")
+    assert code == 3
+    assert "ct-axial-256" in err[0]
 
 
 @pytest.mark.parametrize(
