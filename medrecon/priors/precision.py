@@ -47,6 +47,7 @@ def rounding_loss_db(
     prior's validation error: rounding is taken to be independent of the error it adds to.  No
     image of a patient is needed, only one of the right range with noise: on three slices of
     the chest this gave 0.107 dB where the PSNR fell by 0.104, and 0.0055 where it fell by 0.0058.
+    The image drawn here gave 0.036 and 0.0015 then: it is smoother than a patient.
 
     Parameters
     ----------
