@@ -86,7 +86,10 @@ def ours(setting: Setting, names: Sequence[str], seed: int) -> Iterator[Row]:
     scan = setting.scan(seed)
     for name in names:
         method, _, most = name.partition("/")
-        protocol = alone(setting.load(sampling(method).changes), int(most) if most else None)
+        protocol = alone(
+            setting.load(sampling(method).changes(setting.load().modality)),
+            int(most) if most else None,
+        )
         events = sample(scan.study, protocol, seed=seed, device="cpu")
         worked = time.process_time()
         try:

@@ -19,9 +19,9 @@ ACTIVATIONS = {"swish": F.silu, "elu": F.elu}
 @dataclass(frozen=True)
 class Settings:
     nf: int = 8
-    ch_mult: tuple = (1, 2)
+    ch_mult: tuple[int, ...] = (1, 2)
     num_res_blocks: int = 1
-    attn_resolutions: tuple = (8,)
+    attn_resolutions: tuple[int, ...] = (8,)
     image_size: int = 16
     num_channels: int = 1
     embedding_type: str = "fourier"
