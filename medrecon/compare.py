@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -12,10 +13,13 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from medrecon.errors import InconsistentError, UsageError
+from medrecon.grid import Grid
 from medrecon.volume import Volume
 
 PLANES = {"axial": 0, "coronal": 1, "sagittal": 2}
 """Plane to the axis of ``(z, y, x)`` along which its slices are stacked."""
+SAME_MM = 0.01
+"""Grids whose corners lie closer than this are the same."""
 _PHASE_VOXELS = 2.0  # deviation of the Gaussian in-plane; slices may have phases of their own
 _WINDOW = 11  # pixels, sigma 1.5: Wang et al. 2004
 
@@ -151,6 +155,23 @@ def _ssim(image: Tensor, reference: Tensor, data_range: float, axis: int) -> flo
     return float(structural_similarity_index_measure(a, b, data_range=data_range))
 
 
+def distance(one: Grid, other: Grid) -> float:
+    """Largest distance of two grids' corners, mm; infinite where they differ in shape.
+
+    Examples
+    --------
+    >>> grid = Grid.centred((2, 4, 4), (1.0, 1.0, 1.0))
+    >>> distance(grid, grid.shifted((0.0, 0.0, 2.0)))
+    2.0
+    """
+    if one.shape != other.shape:
+        return math.inf
+    ends = itertools.product(*((0.0, n - 1.0) for n in one.shape))
+    corners = np.array([[*end, 1.0] for end in ends]).T
+    apart = (one.affine @ corners - other.affine @ corners)[:3]
+    return float(np.linalg.norm(apart, axis=0).max())
+
+
 def compare(image: Volume, reference: Volume, data_range: float | None = None) -> Metrics:
     """Compare two volumes on the same grid.
 
@@ -169,15 +190,11 @@ def compare(image: Volume, reference: Volume, data_range: float | None = None) -
     InconsistentError
         If the grids differ by more than 0.01 mm in any corner.
     """
-    if image.grid.shape == reference.grid.shape:
-        corner = [n - 1.0 for n in image.grid.shape]
-        for index in ([0.0, 0.0, 0.0, 1.0], [*corner, 1.0]):
-            a, b = image.grid.affine @ index, reference.grid.affine @ index
-            if abs(a - b).max() > 0.01:
-                raise InconsistentError(
-                    f"the volumes lie {abs(a - b).max():.3g} mm apart; only equal grids are "
-                    "compared."
-                )
+    apart = distance(image.grid, reference.grid)
+    if math.isfinite(apart) and apart > SAME_MM:
+        raise InconsistentError(
+            f"the volumes lie {apart:.3g} mm apart; only equal grids are compared."
+        )
     if data_range is None:
         data_range = float(reference.data.max() - reference.data.min())
     return compare_tensors(image.data, reference.data, data_range)

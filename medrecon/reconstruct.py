@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from medrecon.baselines import cgls, total_variation
-from medrecon.compare import compare_tensors, complex_nrmse
+from medrecon.compare import SAME_MM, compare_tensors, complex_nrmse, distance
 from medrecon.errors import WeightsError
+from medrecon.grid import Grid
 from medrecon.priors.weights import Prior, load_prior
 from medrecon.problem import Problem, ct_problem, mr_problems
 from medrecon.protocol import Baseline, Protocol, Sampler
@@ -135,6 +137,9 @@ def _reconstruct(
     clock = time.monotonic()
     problem = set_up()
     yield Event("prepare", 1, 1)
+    apart = _apart(problem)
+    if apart is not None:
+        yield Event("reference", 1, 1, note=apart)
     memory: dict[str, Any] | None = None
     if prior is not None and protocol.prior is not None:
         sized = size(prior, problem, device, protocol.prior.batch)
@@ -165,13 +170,41 @@ def _reconstruct(
         "seconds": round(time.monotonic() - clock, 2),
     }
     reference, phase = problem.study.reference, problem.study.reference_phase
-    if reference is not None:
+    if apart is not None:
+        report["not_compared"] = apart
+    elif reference is not None:
         report["data_range"] = problem.data_range
         report["metrics"] = {
             name: _metrics(volume, reference, phase, problem.data_range)
             for name, volume in volumes.items()
         }
     return Result(volumes, report)
+
+
+def _apart(problem: Problem) -> str | None:
+    """Say why the results cannot be compared with the scan's reference, where they cannot.
+
+    A reference brought onto another grid would be blurred or aliased, and beyond its border
+    nothing is known, so the numbers would be of the interpolation too.
+    """
+    study, wanted = problem.study, problem.grid
+    if study.reference is None or study.grid is None:
+        return None
+    grid = study.grid.shifted(study.isocenter)
+    apart = distance(grid, wanted)
+    if apart <= SAME_MM:
+        return None
+    moved = math.isfinite(apart) and _in_words(grid) == _in_words(wanted)
+    how = f"{apart:.3g} mm apart" if moved else _in_words(grid)
+    return (
+        f"the results are not compared with the reference in the scan: their grid of "
+        f"{_in_words(wanted)} is not its own ({how}); reconstruct on that one for PSNR and SSIM."
+    )
+
+
+def _in_words(grid: Grid) -> str:
+    shape, spacing = (" x ".join(f"{n:g}" for n in v) for v in (grid.shape, grid.spacing))
+    return f"{shape} voxels of {spacing} mm"
 
 
 def _facts(prior: Prior) -> dict[str, str]:

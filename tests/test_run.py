@@ -161,6 +161,34 @@ def test_an_earlier_output_is_kept_unless_it_is_said_otherwise(call, ellipsoid, 
 
 
 @pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ("grid.shape=[4,24,24]", "4 x 24 x 24 voxels of 4 x 6 x 6 mm"),
+        ("grid.spacing_mm=[4,5,5]", "6 x 32 x 32 voxels of 4 x 5 x 5 mm"),
+        ("grid.center_mm=[0,0,3]", "3 mm apart"),
+    ],
+)
+def test_a_result_on_a_grid_of_its_own_is_not_compared_and_says_so(
+    call, ellipsoid, tmp_path, grid, says
+):
+    (tmp_path / "p.yaml").write_text(CT)
+    scan, out = tmp_path / "scan.h5", tmp_path / "out"
+    call("simulate", tmp_path / "p.yaml", ellipsoid(0.0, -1000.0), "-o", scan)
+    arguments = ("run", tmp_path / "p.yaml", scan, "-o", out, "--device", "cpu")
+    shown = call(*arguments, "--set", grid)
+    assert "cgls.nii.gz" in shown
+    record = json.loads((out / "run.json").read_text())
+    assert "metrics" not in record
+    assert says in record["not_compared"]
+    assert f"reference: {record['not_compared']}" in shown
+
+    call(*arguments, "--overwrite", "--set", "grid.shape=[6,32,32]")
+    record = json.loads((out / "run.json").read_text())
+    assert "not_compared" not in record
+    assert set(record["metrics"]) == {"fdk", "cgls"}
+
+
+@pytest.mark.parametrize(
     ("other", "reason"),
     [
         (MR, "is for MR"),
