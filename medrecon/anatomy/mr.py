@@ -12,11 +12,12 @@ from torch import Tensor
 from medrecon.anatomy.body import HEIGHTS, Region, paint_body
 from medrecon.anatomy.canvas import Canvas, Palette
 from medrecon.anatomy.dice import Dice
+from medrecon.anatomy.draw import Draw
 from medrecon.anatomy.fields import along_z, bumps, filtered_noise
 from medrecon.anatomy.frame import deformed_frame
 from medrecon.anatomy.lesion import Lesion, random_lesion
 from medrecon.anatomy.phantom import Phantom, check_sizes
-from medrecon.anatomy.phase import detailed_phase, smooth_phase
+from medrecon.anatomy.phase import detailed_phase, dipole_field, smooth_phase
 from medrecon.anatomy.tissues import RELAXATION, Relaxation, Tissue
 from medrecon.anatomy.torso import random_torso
 
@@ -231,12 +232,7 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float) -> P
     strength = dice.uniform(0.01, 0.06)
     texture = strength * texture * bare
     bias = (bumps(generator, shape, 3 + dice.integer(0, 2), 30) * dice.uniform(0, 0.3)).exp()
-    if dice.chance(0.7):
-        air = (1 - bare / 0.15).clamp(0, 1)
-        phase = detailed_phase(generator, bare, air)
-    else:
-        phase = smooth_phase(generator, shape)
-    gain = torch.polar(bias, phase)
+    gain = torch.polar(bias, _phase(dice, bare))
     window = _window(dice, shape)
     noise = torch.randn(*shape, 2, generator=generator) * dice.uniform(0.002, 0.025)
     healthy = _sampled(gain * (bare + texture) + torch.view_as_complex(noise), window)
@@ -249,6 +245,18 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float) -> P
         image = healthy + scale * _sampled(gain * (filled.clamp_min(0) - bare), window)
     lesions = tuple(replace(lesion, contrast=scale * lesion.contrast) for lesion in lesions)
     return Phantom(image, healthy, lesions, pixel, slice_mm)
+
+
+def _phase(dice: Dice, bare: Tensor) -> Tensor:
+    """Phase in rad of a spin echo or, rougher, of a gradient echo with the air of this body."""
+    draw = Draw(dice.generator)
+    if not dice.chance(0.7):
+        return smooth_phase(draw, bare)
+    phase = detailed_phase(draw, bare)
+    if dice.chance(0.5):
+        air = (1 - bare / 0.15).clamp(0, 1)  # what lies outside of the body counts as well
+        phase = phase + dice.uniform(2, 12) * dipole_field(air, math.pi * dice.uniform())
+    return phase
 
 
 def _window(dice: Dice, shape: tuple[int, int, int]) -> Tensor:

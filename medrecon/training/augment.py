@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
+from medrecon.anatomy.draw import Draw
+from medrecon.anatomy.phase import detailed_phase, smooth_phase
 from medrecon.priors.network import position_channels
-from medrecon.training.phase import detailed_phase, smooth_phase
-from medrecon.training.randomness import Draw
 from medrecon.training.settings import Augmentation, Modality
 from medrecon.training.stack import Stack
 
@@ -186,8 +186,8 @@ class Phase:
         if stack.values.is_complex():
             return stack
         middle = stack.values[1]
-        detailed = draw.chance(self.detailed)
-        phase = detailed_phase(middle, draw) if detailed else smooth_phase(stack.shape, draw)
+        drawn = detailed_phase if draw.chance(self.detailed) else smooth_phase
+        phase = drawn(draw, stack.values[1:2])[0]
         if not bool(stack.present.any()):
             return replace(stack, values=torch.polar(middle.abs(), phase).expand(3, *stack.shape))
         around = [

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 from torch.utils.data import Dataset
 
+from medrecon.anatomy.draw import Draw
 from medrecon.priors.network import position_channels
 from medrecon.training.augment import changes
-from medrecon.training.randomness import Draw, Stream
+from medrecon.training.randomness import Stream, draw_of
 from medrecon.training.settings import NoiseLaw, Recipe
 from medrecon.training.sources import Source
 from medrecon.training.stack import Stack, channels
@@ -66,7 +67,7 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """Draw the batch of a step."""
-        draw = Draw.of(self.recipe.seed, Stream.BATCH, step)
+        draw = draw_of(self.recipe.seed, Stream.BATCH, step)
         size = patch_size(self.recipe, step, self.steps)
         count = max(1, self.recipe.patches.pixels // size**2)
         patches, positions, present = zip(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medrecon.anatomy.draw import Draw
+from medrecon.anatomy.phase import detailed_phase, smooth_phase
 from medrecon.priors.card import Level
 from medrecon.priors.network import EDM, position_channels
-from medrecon.training.phase import detailed_phase, smooth_phase
-from medrecon.training.randomness import Draw, Stream
+from medrecon.training.randomness import Stream, draw_of
 from medrecon.training.settings import Recipe
 from medrecon.training.slices import Slices
 from medrecon.training.sources import Anatomy
@@ -47,7 +48,7 @@ def patients_set(images: Slices, count: int, recipe: Recipe, *, detailed: bool =
     """Take ``count`` slices, evenly from all; MR magnitudes get phases that are always the same."""
     count = min(count, len(images))
     chosen = [int((k + 0.5) * len(images) / count) for k in range(count)]
-    draw = Draw.of(recipe.seed, Stream.VALIDATION, int(detailed))
+    draw = draw_of(recipe.seed, Stream.VALIDATION, int(detailed))
     stacks = [_with_phase(images.at(i), draw, detailed, recipe) for i in chosen]
     return _set(stacks)
 
@@ -65,9 +66,8 @@ def anatomy_set(anatomy: Anatomy, count: int) -> CleanSet:
 def _with_phase(stack: Stack, draw: Draw, detailed: bool, recipe: Recipe) -> Stack:
     if recipe.modality == "CT" or stack.values.is_complex():
         return stack
-    middle = stack.values[1]
-    phase = detailed_phase(middle, draw) if detailed else smooth_phase(stack.shape, draw)
-    return Stack(torch.polar(stack.values.abs(), phase.expand(3, *stack.shape)), stack.present)
+    phase = (detailed_phase if detailed else smooth_phase)(draw, stack.values[1:2])
+    return Stack(torch.polar(stack.values.abs(), phase.expand_as(stack.values)), stack.present)
 
 
 def _set(stacks: Sequence[Stack]) -> CleanSet:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medrecon.anatomy.draw import Draw
 from medrecon.errors import InconsistentError
-from medrecon.training.randomness import Draw
 from medrecon.training.stack import Stack, alone
 
 _COARSE = 3  # every third pixel along both axes tells whether two slices are alike

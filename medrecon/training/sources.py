@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from medrecon.anatomy.ct import ct_stack
+from medrecon.anatomy.draw import Draw
 from medrecon.anatomy.mr import mr_stack
-from medrecon.training.randomness import Draw, Stream
+from medrecon.training.randomness import Stream, draw_of
 from medrecon.training.settings import WINDOW_HU, Modality, Recipe
 from medrecon.training.slices import Slices
 from medrecon.training.stack import Stack, alone
@@ -94,7 +95,7 @@ class Anatomy:
 
     def body(self, number: int) -> Tensor:
         """Slices ``(z, y, x)`` of a body in the prior's unit: CT real, MR complex."""
-        draw = Draw.of(self.seed, Stream.BODY, number)
+        draw = draw_of(self.seed, Stream.BODY, number)
         slice_mm = draw.uniform(*_SLICE_MM)
         if self.modality == "MR":
             return mr_stack(draw.generator, _SLICES, self.size, self.pixel_mm, slice_mm)

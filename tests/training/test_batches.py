@@ -9,15 +9,14 @@ from torch.utils.data import DataLoader
 from medrecon.priors.network import position_channels
 from medrecon.training.augment import Turn, changes
 from medrecon.training.batches import Batches, add_noise, cut, noise_levels, patch_size
-from medrecon.training.phase import detailed_phase, smooth_phase
-from medrecon.training.randomness import Draw, Stream
+from medrecon.training.randomness import Stream, draw_of
 from medrecon.training.settings import Augmentation, NoiseLaw
 from medrecon.training.sources import source_of
 from medrecon.training.stack import Stack, alone
 
 
 def draws(step=0):
-    return Draw.of(0, Stream.BATCH, step)
+    return draw_of(0, Stream.BATCH, step)
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
@@ -148,16 +147,3 @@ def test_complex_anatomy_keeps_its_phase():
     for change in changes(settings, "MR")[1:]:
         changed = change(changed, draws())
     assert torch.equal(changed.values, values)
-
-
-def test_a_detailed_phase_has_what_a_smooth_one_has_not():
-    y, x = torch.meshgrid(torch.linspace(0, 6, 64), torch.linspace(0, 6, 64), indexing="ij")
-    tissue = ((x.floor() + y.floor()) % 2 + 0.2) / 1.2
-
-    def roughness(phase):
-        return float(torch.diff(phase, n=2, dim=1).abs().mean())
-
-    smooth = [roughness(smooth_phase((64, 64), draws(i))) for i in range(8)]
-    detailed = [roughness(detailed_phase(tissue, draws(i))) for i in range(8)]
-    assert max(smooth) < 0.03
-    assert sorted(detailed)[4] > 2 * sorted(smooth)[4]

@@ -16,7 +16,7 @@ from medrecon.io.nifti import write_nifti
 from medrecon.io.slices import read_slices
 from medrecon.study import Identity
 from medrecon.training.data import load_images, split
-from medrecon.training.randomness import Draw, Stream
+from medrecon.training.randomness import Stream, draw_of
 from medrecon.training.settings import Data
 from medrecon.training.slices import Series, Slices
 from medrecon.training.volumes import prepare
@@ -113,7 +113,7 @@ def test_neighbours_are_alike_and_of_one_series():
         *(False, True, True, False, False, True, False),  # the ends, and both sides of the jump
         False,  # another patient is no neighbour
     ]
-    draw = Draw.of(0, Stream.BATCH)
+    draw = draw_of(0, Stream.BATCH)
     shown = [slices.draw(draw, 1.0) for _ in range(50)]
     assert {bool(s.present.all()) for s in shown} == {True, False}
     assert not any(bool(slices.draw(draw, 0.0).present.any()) for _ in range(20))
@@ -122,7 +122,7 @@ def test_neighbours_are_alike_and_of_one_series():
 def test_a_farther_neighbour_is_as_far_as_it_says():
     ramp = torch.linspace(0, 1, 81).view(9, 9) + 0.01 * torch.arange(5).view(5, 1, 1)
     slices = Slices([Series("a", ramp)], correlation=0.5, reach=2)
-    draw = Draw.of(0, Stream.BATCH)
+    draw = draw_of(0, Stream.BATCH)
     gaps = set()
     for _ in range(60):
         stack = slices.draw(draw, 1.0)
