@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from medrecon.anatomy.abdomen import paint_abdomen, paint_bladder
@@ -14,6 +15,7 @@ from medrecon.anatomy.bones import (
 )
 from medrecon.anatomy.canvas import Canvas
 from medrecon.anatomy.chest import paint_great_vessels, paint_heart, paint_lungs
+from medrecon.anatomy.dice import Dice
 from medrecon.anatomy.head import paint_head
 from medrecon.anatomy.torso import Torso, paint_back, paint_layers
 
@@ -27,6 +29,16 @@ HEIGHTS: dict[Region, tuple[float, float]] = {
 }
 """Heights in mm of the stack's middle: of heads about the middle of the brain, else about the
 domes of the diaphragm."""
+
+
+def random_region(dice: Dice, chances: Mapping[Region, float]) -> Region:
+    """Draw a part of the body; ``chances`` add up to 1."""
+    draw = dice.uniform()
+    for region, chance in chances.items():
+        draw -= chance
+        if draw < 0:
+            return region
+    return next(iter(chances))  # the chances added up to a little less than 1
 
 
 def paint_trunk(canvas: Canvas, torso: Torso) -> None:

@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medrecon.anatomy.body import HEIGHTS, Region, paint_body
+from medrecon.anatomy.body import HEIGHTS, Region, paint_body, random_region
 from medrecon.anatomy.canvas import Canvas, Palette
 from medrecon.anatomy.couch import paint_couch
 from medrecon.anatomy.dice import Dice
-from medrecon.anatomy.fields import along_z, filtered_noise
+from medrecon.anatomy.fields import filtered_noise, grain
 from medrecon.anatomy.frame import deformed_frame, plain_grid
-from medrecon.anatomy.lesion import Lesion, random_lesion
+from medrecon.anatomy.lesion import Lesion, how_many, random_lesions, with_lesions
 from medrecon.anatomy.phantom import Phantom, check_sizes
 from medrecon.anatomy.tissues import ENHANCEMENT, HOUNSFIELD, Tissue
 from medrecon.anatomy.torso import random_torso
 
-_CHANCES: tuple[tuple[Region, float], ...] = (
-    ("chest", 0.5),
-    ("abdomen", 0.28),
-    ("pelvis", 0.14),
-    ("head", 0.08),
-)
+_CHANCES: dict[Region, float] = {
+    "chest": 0.5,
+    "abdomen": 0.28,
+    "pelvis": 0.14,
+    "head": 0.08,
+}
 _GRAIN = ((-1100, 0.0), (-950, 18.0), (-600, 30.0), (-150, 7.0), (120, 5.0), (300, 45.0))
 """Standard deviation of texture in HU where an image has this many HU; linear in between."""
 
@@ -102,7 +102,7 @@ def ct_phantom(
     """
     check_sizes(slices, size, pixel_mm, slice_mm)
     dice = Dice(generator)
-    part = region or _random_region(dice)
+    part = region or random_region(dice, _CHANCES)
     torso = random_torso(dice)
     shape = (slices, size, size)
     low, high = HEIGHTS[part]
@@ -128,15 +128,6 @@ def ct_phantom(
     return _finished(canvas, found, slice_mm, 0.4 if part == "head" else 1.0)
 
 
-def _random_region(dice: Dice) -> Region:
-    draw = dice.uniform()
-    for region, chance in _CHANCES:
-        draw -= chance
-        if draw < 0:
-            return region
-    return _CHANCES[0][0]
-
-
 def _palette(dice: Dice) -> Palette:
     """CT numbers of one patient, with or without contrast agent."""
     agent = dice.uniform(0.4, 1.1) if dice.chance(0.6) else 0.0
@@ -149,25 +140,16 @@ def _palette(dice: Dice) -> Palette:
 
 def _lesions(canvas: Canvas, wanted: int | None, slice_mm: float) -> tuple[Lesion, ...]:
     dice = canvas.dice
-    if wanted is None:
-        wanted = dice.integer(1, 4) if dice.chance(0.5) else 0
-    found = []
-    for _ in range(wanted if canvas.sites else 0):
-        site = canvas.sites[dice.integer(0, len(canvas.sites) - 1)]
-        contrast = dice.uniform(15, 70) * (1 if dice.chance(0.4) else -1)
-        if site[0] == Tissue.LUNG:  # solid or ground glass
-            contrast = 890.0 if dice.chance(0.7) else dice.uniform(200, 600)
-        lesion = random_lesion(
-            dice,
-            site,
-            contrast,
-            pixel_mm=canvas.frame.pixel_mm,
-            slice_mm=slice_mm,
-            stack=canvas.image,
-        )
-        if lesion is not None:
-            found.append(lesion)
-    return tuple(found)
+
+    def contrast(tissue: Tissue) -> float:
+        """HU: brighter or darker; in a lung solid or ground glass."""
+        added = dice.uniform(15, 70) * (1 if dice.chance(0.4) else -1)
+        if tissue == Tissue.LUNG:
+            added = 890.0 if dice.chance(0.7) else dice.uniform(200, 600)
+        return added
+
+    count = how_many(dice, wanted, 4)
+    return random_lesions(canvas, canvas.sites, count, contrast, slice_mm)
 
 
 def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float, dose: float) -> Phantom:
@@ -175,9 +157,7 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float, dose
     dice, shape, pixel = canvas.dice, canvas.frame.shape, canvas.frame.pixel_mm
     generator = dice.generator
     bare = canvas.image
-    texture = filtered_noise(generator, shape, finest=max(0.5, 1.2 / pixel))
-    coarse = filtered_noise(generator, shape, finest=max(0.5, 5.0 / pixel))
-    texture = along_z(0.7 * texture + 0.7 * coarse, slice_mm, 4.0)
+    texture = grain(generator, shape, fine_mm=1.2, pixel_mm=pixel, slice_mm=slice_mm)
     texture = texture * _by_value(bare) * dice.uniform(0.4, 1.3)
     noise = filtered_noise(generator, shape, finest=dice.uniform(0.35, 0.7))
     noise = noise * dice.uniform(2, 18) * (1 + 0.5 * (bare > -500)) * dose
@@ -186,9 +166,7 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float, dose
     healthy = _blurred(bare + texture, blur) + noise
     image = healthy
     if lesions:
-        filled = bare
-        for lesion in lesions:
-            filled = lesion.insert(filled, pixel_mm=pixel, slice_mm=slice_mm)
+        filled = with_lesions(bare, lesions, pixel_mm=pixel, slice_mm=slice_mm)
         # a nodule on a vessel is no denser than either
         filled = torch.where((bare < 0) & (filled > 100), torch.full_like(filled, 100.0), filled)
         image = healthy + _blurred(filled - bare, blur)

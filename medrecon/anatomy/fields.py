@@ -115,3 +115,34 @@ def filtered_noise(
     spectrum = torch.fft.rfft2(torch.randn(shape, generator=generator))
     field: Tensor = torch.fft.irfft2(spectrum * band, shape[1:])
     return field
+
+
+def grain(
+    generator: torch.Generator,
+    shape: tuple[int, int, int],
+    *,
+    fine_mm: float,
+    pixel_mm: float,
+    slice_mm: float,
+) -> Tensor:
+    """Texture of tissue: fine and coarse in equal parts, alike in slices less than 4 mm apart.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    shape
+        ``(slices, y, x)``.
+    fine_mm
+        Standard deviation of the finer part's window in mm; the coarser one has 5 mm.
+    pixel_mm, slice_mm
+        Size of a pixel and distance of slices in mm.
+
+    Returns
+    -------
+    Tensor
+        Field of about unit variance ``(slices, y, x)``.
+    """
+    fine = filtered_noise(generator, shape, finest=max(0.5, fine_mm / pixel_mm))
+    coarse = filtered_noise(generator, shape, finest=max(0.5, 5.0 / pixel_mm))
+    return along_z(0.7 * fine + 0.7 * coarse, slice_mm, 4.0)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from medrecon.anatomy.canvas import Site
+from medrecon.anatomy.canvas import Canvas, Site
 from medrecon.anatomy.dice import Dice
 from medrecon.anatomy.frame import plain_grid
+from medrecon.anatomy.tissues import Tissue
 from medrecon.errors import InconsistentError
 
 
@@ -104,24 +106,56 @@ class Lesion:
         return image + added * torch.exp(1j * image.angle())
 
 
-def random_lesion(
-    dice: Dice, site: Site, contrast: float, *, pixel_mm: float, slice_mm: float, stack: Tensor
-) -> Lesion | None:
-    """Draw a lesion somewhere in an organ, or none where the organ is not in the stack.
+def how_many(dice: Dice, wanted: int | None, most: int) -> int:
+    """Say how many lesions are tried: as many as wanted, or none in half of all bodies."""
+    if wanted is not None:
+        return wanted
+    return dice.integer(1, most) if dice.chance(0.5) else 0
+
+
+def random_lesions(
+    canvas: Canvas,
+    sites: Sequence[Site],
+    count: int,
+    contrast: Callable[[Tissue], float],
+    slice_mm: float,
+) -> tuple[Lesion, ...]:
+    """Draw lesions in organs; one whose organ is not in the stack falls away.
 
     Parameters
     ----------
-    dice
-        Source of randomness.
-    site
-        Organ: its depth in a box of the stack.
+    canvas
+        The painted body.
+    sites
+        Organs that can have one.
+    count
+        How many are tried.
     contrast
-        What it will add.
-    pixel_mm, slice_mm
-        Size of a pixel and distance of slices in mm.
-    stack
-        The image, for its shape.
+        What a lesion of a tissue will add; drawn anew for each.
+    slice_mm
+        Distance of slices in mm.
     """
+    found = []
+    for _ in range(count if sites else 0):
+        site = sites[canvas.dice.integer(0, len(sites) - 1)]
+        lesion = _random_lesion(canvas, site, contrast(site[0]), slice_mm)
+        if lesion is not None:
+            found.append(lesion)
+    return tuple(found)
+
+
+def with_lesions(
+    image: Tensor, lesions: Sequence[Lesion], *, pixel_mm: float, slice_mm: float
+) -> Tensor:
+    """Insert lesions one after the other; see :meth:`Lesion.insert`."""
+    for lesion in lesions:
+        image = lesion.insert(image, pixel_mm=pixel_mm, slice_mm=slice_mm)
+    return image
+
+
+def _random_lesion(canvas: Canvas, site: Site, contrast: float, slice_mm: float) -> Lesion | None:
+    """Draw a lesion somewhere in an organ, or none where the organ is not in the stack."""
+    dice, pixel_mm = canvas.dice, canvas.frame.pixel_mm
     _, box, depth = site
     radius = dice.uniform(2.5, 6) if dice.chance(0.6) else dice.uniform(5, 16)
     radius = max(radius, 1.5 * pixel_mm)
@@ -132,7 +166,7 @@ def random_lesion(
     steps = (slice_mm, pixel_mm, pixel_mm)
     centre = [
         ((part.start or 0) + i - (n - 1) / 2) * step
-        for part, i, n, step in zip(box, index, stack.shape, steps, strict=True)
+        for part, i, n, step in zip(box, index, canvas.frame.shape, steps, strict=True)
     ]
     irregular = dice.chance(0.5)
     return Lesion(

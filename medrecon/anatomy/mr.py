@@ -9,24 +9,24 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from medrecon.anatomy.body import HEIGHTS, Region, paint_body
+from medrecon.anatomy.body import HEIGHTS, Region, paint_body, random_region
 from medrecon.anatomy.canvas import Canvas, Palette
 from medrecon.anatomy.dice import Dice
 from medrecon.anatomy.draw import Draw
-from medrecon.anatomy.fields import along_z, bumps, filtered_noise
+from medrecon.anatomy.fields import bumps, grain
 from medrecon.anatomy.frame import deformed_frame
-from medrecon.anatomy.lesion import Lesion, random_lesion
+from medrecon.anatomy.lesion import Lesion, how_many, random_lesions, with_lesions
 from medrecon.anatomy.phantom import Phantom, check_sizes
 from medrecon.anatomy.phase import detailed_phase, dipole_field, smooth_phase
 from medrecon.anatomy.tissues import RELAXATION, Relaxation, Tissue
 from medrecon.anatomy.torso import random_torso
 
-_CHANCES: tuple[tuple[Region, float], ...] = (
-    ("head", 0.75),
-    ("pelvis", 0.1),
-    ("abdomen", 0.1),
-    ("chest", 0.05),
-)
+_CHANCES: dict[Region, float] = {
+    "head": 0.75,
+    "pelvis": 0.1,
+    "abdomen": 0.1,
+    "chest": 0.05,
+}
 _FATTY = frozenset({Tissue.FAT, Tissue.MARROW})
 Contrast = Callable[[Relaxation], float]
 
@@ -113,7 +113,7 @@ def mr_phantom(
     """
     check_sizes(slices, size, 1.0 if pixel_mm is None else pixel_mm, slice_mm)
     dice = Dice(generator)
-    part = region or _random_region(dice)
+    part = region or random_region(dice, _CHANCES)
     torso = random_torso(dice)
     low, high = HEIGHTS[part]
     head = part == "head"
@@ -133,15 +133,6 @@ def mr_phantom(
     paint_body(canvas, part, torso)
     found = _lesions(canvas, lesions, slice_mm)
     return _finished(canvas, found, slice_mm)
-
-
-def _random_region(dice: Dice) -> Region:
-    draw = dice.uniform()
-    for region, chance in _CHANCES:
-        draw -= chance
-        if draw < 0:
-            return region
-    return _CHANCES[0][0]
 
 
 def _palette(dice: Dice) -> Palette:
@@ -202,33 +193,21 @@ def _gradient_echo(tr: float, te: float, flip: float) -> Contrast:
 
 def _lesions(canvas: Canvas, wanted: int | None, slice_mm: float) -> tuple[Lesion, ...]:
     dice = canvas.dice
-    if wanted is None:
-        wanted = dice.integer(1, 6) if dice.chance(0.5) else 0
+    count = how_many(dice, wanted, 6)
+    sign = 1 if dice.chance(0.6) else -1  # of all lesions in one contrast
+
+    def contrast(tissue: Tissue) -> float:
+        return sign * dice.uniform(0.1, 0.6) * canvas.palette(tissue)
+
     sites = [site for site in canvas.sites if site[0] != Tissue.LUNG]
-    sign = 1 if dice.chance(0.6) else -1
-    found = []
-    for _ in range(wanted if sites else 0):
-        site = sites[dice.integer(0, len(sites) - 1)]
-        lesion = random_lesion(
-            dice,
-            site,
-            sign * dice.uniform(0.1, 0.6) * canvas.palette(site[0]),
-            pixel_mm=canvas.frame.pixel_mm,
-            slice_mm=slice_mm,
-            stack=canvas.image,
-        )
-        if lesion is not None:
-            found.append(lesion)
-    return tuple(found)
+    return random_lesions(canvas, sites, count, contrast, slice_mm)
 
 
 def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float) -> Phantom:
     """Add texture, bias field, phase, the blur of a finite k-space, noise; scale to 1."""
     dice, shape, pixel = canvas.dice, canvas.frame.shape, canvas.frame.pixel_mm
     generator, bare = dice.generator, canvas.image
-    texture = filtered_noise(generator, shape, finest=max(0.5, 1.0 / pixel))
-    coarse = filtered_noise(generator, shape, finest=max(0.5, 5.0 / pixel))
-    texture = along_z(0.7 * texture + 0.7 * coarse, slice_mm, 4.0)
+    texture = grain(generator, shape, fine_mm=1.0, pixel_mm=pixel, slice_mm=slice_mm)
     strength = dice.uniform(0.01, 0.06)
     texture = strength * texture * bare
     bias = (bumps(generator, shape, 3 + dice.integer(0, 2), 30) * dice.uniform(0, 0.3)).exp()
@@ -239,9 +218,7 @@ def _finished(canvas: Canvas, lesions: tuple[Lesion, ...], slice_mm: float) -> P
     scale = 1 / float(torch.quantile(healthy.abs().flatten()[::2], 0.995).clamp_min(1e-6))
     image = healthy = scale * healthy
     if lesions:
-        filled = bare
-        for lesion in lesions:
-            filled = lesion.insert(filled, pixel_mm=pixel, slice_mm=slice_mm)
+        filled = with_lesions(bare, lesions, pixel_mm=pixel, slice_mm=slice_mm)
         image = healthy + scale * _sampled(gain * (filled.clamp_min(0) - bare), window)
     lesions = tuple(replace(lesion, contrast=scale * lesion.contrast) for lesion in lesions)
     return Phantom(image, healthy, lesions, pixel, slice_mm)
