@@ -34,7 +34,10 @@ MAY_IMPORT = {
     "protocol": {"protocol"},
     "yaml_loader": {"errors"},
     "setting_words": set(),
-    "protocol_files": {"errors", "protocol", "setting_words", "yaml_loader", "protocols"},
+    "setting_files": {"errors", "setting_words", "yaml_loader"},
+    "protocol_files": {
+        *("errors", "protocol", "setting_files", "setting_words", "yaml_loader", "protocols"),
+    },
     "operators": {"arrays", "errors", "grid", "geometry", "operators"},
     "preprocessing": {"arrays", "errors", "geometry", "grid", "preprocessing"},
     "raw": {"calibration", "errors", "geometry", "grid", "preprocessing", "raw", "study"},

@@ -116,6 +116,24 @@ def test_an_unknown_recipe_names_the_nearest():
         load_recipe("ct-axial")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("patches.stages.0.until=0.5", r"--set patches\.stages: 'until' has to grow"),
+        ("augment.flip.x=1", r"--set augment\.flip: expected a number, got a block"),
+        ("steps=3", r"--set steps: unknown key, did you mean budget\.steps\?"),
+        ("schema_version=2", r"--set schema_version: "),
+    ],
+)
+def test_a_wrong_override_of_a_recipe_is_named_instead_of_the_file(override, message):
+    with pytest.raises(ProtocolError, match=message):
+        load_recipe("tiny", [override])
+
+
+def test_digits_are_text_where_a_recipe_wants_text():
+    assert load_recipe("tiny", ["name=7"]).name == "7"
+
+
 @pytest.fixture
 def discs():
     """Build eight slices of a round phantom with two inserts, 32 x 32 pixels of 8 mm."""
