@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,20 +81,12 @@ def export_prior(
     model = EDM(written, recipe.deviation)
     side = recipe.data.size
     card = Card(
-        name=recipe.name,
-        title=recipe.title,
-        modality=recipe.modality,
-        parametrisation="edm",
-        architecture=_architecture(recipe),
-        intensity=_intensity(recipe),
-        sigma_data=recipe.deviation,
-        sigma_range=(recipe.noise.lowest, recipe.noise.highest),
+        **_of_recipe(recipe),
         pixel_mm=measured.pixel_mm,
         validation=table(model, measured.validation, neighbours=True),
         validation_ood=_ood(model, measured),
         training=f"{training}; measured on {_machine()}",
         data=_sources(recipe),
-        licence=recipe.licence,
         limitations=recipe.limitations or UNKNOWN_LIMITATIONS,
         parameters=sum(p.numel() for p in written.parameters()),
         seconds_per_slice=float(f"{seconds_per_slice(model, side) * (256 / side) ** 2:.3g}"),
@@ -109,19 +102,11 @@ def export_candidate(
     """Write a prior that is only to be tried: its card knows the errors and little else."""
     levels = tuple(Level(sigma=s, psnr_db=0.0, mse=error) for s, error in errors.items())
     card = Card(
-        name=recipe.name,
-        title=recipe.title,
-        modality=recipe.modality,
-        parametrisation="edm",
-        architecture=_architecture(recipe),
-        intensity=_intensity(recipe),
-        sigma_data=recipe.deviation,
-        sigma_range=(recipe.noise.lowest, recipe.noise.highest),
+        **_of_recipe(recipe),
         pixel_mm=None,
         validation=levels,
         training="not finished",
         data=(),
-        licence=recipe.licence,
         limitations=UNKNOWN_LIMITATIONS,
         sha256=save_weights(network, folder),
     )
@@ -136,6 +121,21 @@ def written_network(network: UNet, recipe: Recipe) -> UNet:
         {key: value.cpu().half().float() for key, value in network.state_dict().items()}
     )
     return copy.eval().requires_grad_(False)
+
+
+def _of_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Entries of a card that are known before anything is trained."""
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "modality": recipe.modality,
+        "parametrisation": "edm",
+        "architecture": _architecture(recipe),
+        "intensity": _intensity(recipe),
+        "sigma_data": recipe.deviation,
+        "sigma_range": (recipe.noise.lowest, recipe.noise.highest),
+        "licence": recipe.licence,
+    }
 
 
 def _architecture(recipe: Recipe) -> Architecture:
