@@ -18,14 +18,14 @@ MANY, MEAN, VARIANCE = 800, -0.2, 0.5
 EXACT_SOLVES = {"max_iterations": 200, "tolerance": 1e-9}
 
 
-def unit_problem(deviation, seed=5):
-    """24 measurements of 64 voxels by a matrix of norm 1, and the samples' exact posterior."""
-    A, _, _ = repeated(MANY, size=(8, 8), rows=24)
-    A = type(A)(A.matrix / torch.linalg.matrix_norm(A.matrix, 2), MANY, A.size)
+def unit_problem(deviation, many, seed=5):
+    """24 measurements of 64 voxels by a matrix of norm 1, ``many`` times the same."""
+    A, _, _ = repeated(many, size=(8, 8), rows=24)
+    A = type(A)(A.matrix / torch.linalg.matrix_norm(A.matrix, 2), many, A.size)
     generator = torch.Generator().manual_seed(seed)
     truth = MEAN + math.sqrt(VARIANCE) * torch.randn(64, generator=generator, dtype=torch.float64)
     noise = deviation * torch.randn(24, generator=generator, dtype=torch.float64)
-    y = (A.matrix @ truth + noise).expand(MANY, -1).clone()
+    y = (A.matrix @ truth + noise).expand(many, -1).clone()
     return A, y, torch.full_like(y, deviation**-2)
 
 
@@ -43,8 +43,8 @@ def bias(samples, mean):
     return float(((samples.mean(0) - mean) / standard_error).square().mean().sqrt())
 
 
-def run(deviation, modality="CT", start=None, **given):
-    A, y, weights = unit_problem(deviation)
+def run(deviation, modality="CT", start=None, many=MANY, **given):
+    A, y, weights = unit_problem(deviation, many)
     sampler = settings(modality, **{"tv_z": None, **given})
     zeros = torch.zeros(A.domain.shape, dtype=torch.float64)
     start = zeros if start is None else zeros + start
@@ -67,7 +67,7 @@ def off(found, mean, deviation):
 def test_medrecons_estimate_is_the_posterior_mean_of_a_prior_as_wide_as_its_trust(deviation):
     # putting back a share a of the predicted noise divides the trust by 1 - a as sigma falls: the
     # fixed point of the steps solves  grad f + (1 - a) (u - m) / (trust v) = 0
-    estimate, setting = run(deviation, **{**MEDRECON, "trust": 8.0})
+    estimate, setting = run(deviation, many=2, **{**MEDRECON, "trust": 8.0})
     assert torch.equal(estimate[0], estimate[-1])  # nothing random in it
     assert off(estimate[0], *exact(*setting, variance=8 / (1 - PUT_BACK) * VARIANCE)) < 0.01
     assert off(estimate[0], *exact(*setting)) > (0.002 if deviation < 0.1 else 0.05)
@@ -78,7 +78,8 @@ def test_medrecons_estimate_is_the_posterior_mean_of_a_prior_as_wide_as_its_trus
 def test_medrecons_estimate_is_the_posterior_mean_where_trust_makes_up_for_it(
     deviation, steps, close
 ):
-    estimate, setting = run(deviation, **{**MEDRECON, "trust": 1 - PUT_BACK, "steps": steps})
+    given = {**MEDRECON, "trust": 1 - PUT_BACK, "steps": steps}
+    estimate, setting = run(deviation, many=2, **given)
     assert off(estimate[0], *exact(*setting)) < close
 
 
@@ -116,8 +117,8 @@ WARM = {**SAMPLING, "sigma_start": 0.5}
 
 def test_a_warm_start_stays_where_nothing_was_measured_as_far_as_the_levels_let_it():
     # there every step takes u - m to  v / (v + s^2) (u - m)
-    samples, (A, y, weights) = run(0.1, start=3.0, **WARM)
-    warm, _ = run(0.1, start=0.0, **WARM)
+    samples, (A, y, weights) = run(0.1, start=3.0, many=2, **WARM)
+    warm, _ = run(0.1, start=0.0, many=2, **WARM)
     unseen = torch.eye(64).double() - torch.linalg.pinv(A.matrix) @ A.matrix
     sigmas = assembled(
         A, y, weights, white(A, MEAN, VARIANCE), settings(**WARM),

@@ -39,7 +39,8 @@ def kill_after(events, steps):
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_killed_run_ends_at_the_bits_of_one_that_was_not(tmp_path, small, blobs, modality):
-    recipe, slices = small(modality, data={"synthetic": 0.2}), blobs(modality)
+    recipe = small(modality, data={"synthetic": 0.2}, patches={"pixels": 1024})
+    slices = blobs(modality)
     list(begin(recipe, slices, tmp_path / "whole"))
     kill_after(begin(recipe, slices, tmp_path / "killed"), 3)  # before the first checkpoint
     assert not (tmp_path / "killed" / CHECKPOINT).exists()
@@ -66,11 +67,11 @@ def test_another_seed_is_another_result(tmp_path, small, blobs):
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_training_learns_to_denoise(tmp_path, small, blobs, modality):
-    recipe = small(modality, budget={"steps": 120}, validation={"every_steps": 60, "slices": 4})
+    recipe = small(modality, budget={"steps": 60}, validation={"every_steps": 30, "slices": 4})
     slices = blobs(modality)
     reports = [r for r in begin(recipe, slices, tmp_path / "run") if r.scores]
     noisy = 10 * math.log10(4 / 0.5**2)
-    assert [r.step for r in reports] == [60, 120]
+    assert [r.step for r in reports] == [30, 60]
     assert reports[-1].scores.psnr[0.5] > noisy + 6
     assert reports[-1].scores.value > reports[0].scores.value
     assert reports[-1].loss < reports[0].loss
@@ -99,8 +100,8 @@ def test_minutes_become_steps_once(tmp_path, small, blobs, monkeypatch):
     ticks = iter(range(10**6))
     monkeypatch.setattr(running.time, "monotonic", lambda: 0.1 * next(ticks))
     recipe = small(
-        budget={"steps": None, "minutes": 0.25},
-        validation={"every_steps": None, "every_minutes": 0.1, "slices": 2},
+        budget={"steps": None, "minutes": 0.15},
+        validation={"every_steps": None, "every_minutes": 0.06, "slices": 2},
     )
     events = begin(recipe, blobs(), tmp_path / "run")
     seen = {report.step: report.steps for report in events}
