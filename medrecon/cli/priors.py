@@ -84,13 +84,17 @@ def import_(
     ] = None,
     range_: Annotated[
         tuple[float, float] | None,
-        typer.Option("--range", metavar="LOW HIGH", help="Values of its images: -1 1 or 0 1."),
+        typer.Option(
+            "--range",
+            metavar="LOW HIGH",
+            help="Values of its training images: -1 1 or 0 1; else tried.",
+        ),
     ] = None,
     size: Annotated[
         int | None, typer.Option(min=16, max=1024, help="Pixels a side of its training slices.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its settings, JSON or YAML.")
+        Path | None, typer.Option(metavar="FILE", help="Settings of its training, JSON or YAML.")
     ] = None,
     image: Annotated[
         Path | None,

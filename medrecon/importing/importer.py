@@ -154,12 +154,13 @@ def import_prior(path: Path, folder: Path, request: Request) -> Generator[Trial,
             sigma_range=_allowed(wrapped),
             pixel_mm=request.pixel_mm,
             validation=levels,
-            training=_history(path.name, found, verdict),
+            training=_history(path.name, found.layout, verdict),
             data=request.sources or (Source(name="not known", licence="not known"),),
             licence=request.licence,
             limitations=_LIMITATIONS.format(on=on),
             sha256=save_weights(network, part),
             diffusion=diffusion,
+            assumptions=found.notes,
             parameters=sum(value.numel() for value in network.parameters()),
             seconds_per_slice=float(f"{seconds:.2g}"),
         )
@@ -170,7 +171,11 @@ def import_prior(path: Path, folder: Path, request: Request) -> Generator[Trial,
 def _found(checkpoint: Checkpoint, request: Request, name: str) -> Recognised:
     """Recognise the weights, rounded as they will be kept, so that what is tried is what is."""
     check_numbers(checkpoint.state, name)
-    found = recognise(checkpoint.state, {**checkpoint.config, **request.config})
+    config = {**checkpoint.config, **request.config}
+    if request.told.range is not None:
+        # A network that gets images in [0, 1] and centres them itself looks the same.
+        config.setdefault("centered", request.told.range[0] < 0)
+    found = recognise(checkpoint.state, config)
     if request.modality == "CT" and found.channels == 2:
         raise WeightsError(f"The {found.layout} network is of complex images; CT is real.")
     rounded = {
@@ -220,13 +225,12 @@ def _measure(
     return tuple(levels), spent * 256**2 / (images.shape[-1] * images.shape[-2])
 
 
-def _history(name: str, found: Recognised, verdict: Verdict) -> str:
+def _history(name: str, layout: str, verdict: Verdict) -> str:
     gains = ", ".join(f"{g:.1f}" for g in verdict.trial.gains)
-    notes = "".join(f"; {note}" for note in found.notes)
     return (
-        f"Not by medrecon. Imported from {name}, {found.layout}; read as "
+        f"Not by medrecon. Imported from {name}, {layout}; read as "
         f"{verdict.trial.in_words()}; gains {gains} dB on a phantom, noise it sees of mean "
-        f"{verdict.noise_mean:.2f} and deviation {verdict.noise_deviation:.2f}{notes}"
+        f"{verdict.noise_mean:.2f} and deviation {verdict.noise_deviation:.2f}"
     )
 
 
@@ -237,6 +241,8 @@ def describe(card: Card) -> dict[str, Any]:
         facts["read as"] = Trial(card.diffusion).in_words()
     if card.parameters is not None:
         facts["parameters"] = f"{card.parameters / 1e6:.2f} million"
+    if card.assumptions:
+        facts["assumed"] = "; ".join(note.rstrip(".") for note in card.assumptions)
     facts["denoises"] = ", ".join(f"{v.psnr_db:.1f} dB at {v.sigma:g}" for v in card.validation)
     facts["seconds"] = f"{card.seconds_per_slice} per slice of 256 x 256"
     return facts

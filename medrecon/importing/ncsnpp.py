@@ -64,7 +64,7 @@ def recognise(state: State, config: Config | None = None) -> Recognised | None:
         range=(-1.0, 1.0) if settings["centred"] else (0.0, 1.0),
         size=told.count("data.image_size", 0) or None,
         alternatives=_alternatives(shape, told, settings),
-        notes=(*note, *_centring(told), *process.notes),
+        notes=(*note, *_centring(told), *_filters(shape, told), *process.notes),
     )
 
 
@@ -82,7 +82,17 @@ def _centring(told: Told) -> tuple[str, ...]:
         return ()
     return (
         "Images in [0, 1], centred by the network, were assumed, as in the published ones; "
-        "settings of the training with `data.centered` say otherwise.",
+        "--range -1 1, or settings of the training with `data.centered`, say otherwise.",
+    )
+
+
+def _filters(shape: Mapping[str, Any], told: Told) -> tuple[str, ...]:
+    """Say that filters were found by trial, which on smooth phantoms may decide nothing."""
+    if told.any("model.fir") is not None or shape["taps"] is not None:
+        return ()
+    return (
+        "Whether it resamples by FIR filters is not in the weights, and was tried; settings of the "
+        "training with `model.fir` say it.",
     )
 
 

@@ -97,6 +97,8 @@ class Card(_Part):
     sha256: str
     diffusion: Diffusion | None = None
     """How an imported network was trained; our own are denoisers themselves."""
+    assumptions: tuple[str, ...] = ()
+    """Of an imported network: what its file does not say and an import took for granted."""
     parameters: int | None = None
     seconds_per_slice: float | None = None
     """Of 256 x 256 pixels, on the machine named in ``training``."""

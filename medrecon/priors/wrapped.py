@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - what everybody calls it
 
 from medrecon.priors.diffusion import Diffusion
 from medrecon.priors.networks.registry import ImageNetwork
@@ -23,8 +24,15 @@ class _Seen(nn.Module):
         self.stride = cast("ImageNetwork", network).stride
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        # An image of one stride is a single pixel on the coarsest level, where a normalisation
+        # of one channel a group has nothing to take a deviation of.
+        below, right = (max(0, 2 * self.stride - n) for n in (height, width))
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
         out: Tensor = self.inner(x, label)
-        return out[:, : self.channels]  # what a network says of its own variance is not needed
+        # what a network says of its own variance is not needed
+        return out[:, : self.channels, :height, :width]
 
 
 class Wrapped(nn.Module):
