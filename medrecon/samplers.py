@@ -31,7 +31,7 @@ from medrecon.sampling.denoise import Keep, PredictorCorrector, Tweedie
 from medrecon.sampling.loop import Denoise, Draw, Method, Renoise, Step, sample
 from medrecon.sampling.multistep import DEIS, DPMSolver, Momentum
 from medrecon.sampling.noise import SliceNoise
-from medrecon.sampling.renoise import DDIM, DDS, DiffPIR, Fresh
+from medrecon.sampling.renoise import DDIM, DDS, DiffPIR, Extrapolated, Fresh
 from medrecon.sampling.schedule import ddim_sigmas, geometric_sigmas, karras_sigmas
 from medrecon.sampling.skipping import Skipping
 from medrecon.sampling.start import NoisyStart
@@ -213,7 +213,8 @@ def _law(settings: Sampler) -> Renoise:
         "diffpir": DiffPIR(eta),
         "fresh": Fresh(),
     }
-    return laws[settings.noise.law]
+    law = laws[settings.noise.law]
+    return Extrapolated(law, settings.extrapolation) if settings.extrapolation > 0 else law
 
 
 def _correlation(settings: Sampler, card: Card) -> float:

@@ -115,6 +115,9 @@ class Sampler(Settings):
     """Leave out calls of the network that are foreseen within this share of the prior's error
     variance (see docs/sampling.md); 0: none."""
     noise: Noise = Noise()
+    extrapolation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of its last change by which an estimate is carried on before it is noised again: fewer
+    steps where data are few (see docs/sampling.md); not with multistep schedules."""
     cg: ConjugateGradients = ConjugateGradients()
     tv_z: TVz | None = None
     safety: Safety | None = None

@@ -7,7 +7,7 @@ law takes the noise that the consistent estimate implies instead.
 
 All are written for ``x = x0 + sigma n`` (variance exploding).  A variance-preserving sampler is
 the same thing in other variables: ``sigma^2 = (1 - abar) / abar``.  Laws that remember earlier
-levels are in :mod:`medrecon.sampling.multistep`.
+levels are in :mod:`medrecon.sampling.multistep`; :class:`Extrapolated` carries a memoryless one on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from medrecon.sampling.loop import Draw, Memory, Point
+from medrecon.sampling.loop import Draw, Memory, Point, Renoise
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,37 @@ class Fresh:
     ) -> tuple[Tensor, Memory]:
         """See :class:`~medrecon.sampling.loop.Renoise`."""
         return at.estimate + target * draw(), memory
+
+
+@dataclass(frozen=True)
+class Extrapolated:
+    r"""A memoryless law around an estimate that is carried on along its last change.
+
+    .. math:: x_{k+1} = \mathrm{law}(\hat x_k) + \beta (\hat x_k - \hat x_{k-1})
+
+    Where the data say little, as between the few views of a sparse scan, an estimate moves by small
+    steps that all go the same way; this is the heavy ball on that path.
+
+    Parameters
+    ----------
+    law
+        Noises the estimate; may not have a memory of its own.
+    share
+        Beta, of the last change; 0 is the law alone, 1 and above runs away.
+
+    References
+    ----------
+    Polyak 1964, doi:10.1016/0041-5553(64)90137-5.
+    """
+
+    law: Renoise
+    share: float
+
+    def __call__(
+        self, at: Point, target: float, draw: Draw, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """See :class:`~medrecon.sampling.loop.Renoise`."""
+        x, _ = self.law(at, target, draw, ())
+        for _, before in memory:
+            x = x + self.share * (at.estimate - before)
+        return x, ((at.sigma, at.estimate),)

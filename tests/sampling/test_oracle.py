@@ -12,7 +12,7 @@ from medrecon.sampling.data_step import ErrorVariance, ProximalStep
 from medrecon.sampling.denoise import Tweedie
 from medrecon.sampling.loop import Method, sample
 from medrecon.sampling.noise import SliceNoise
-from medrecon.sampling.renoise import DDIM, DDS, Fresh
+from medrecon.sampling.renoise import DDIM, DDS, Extrapolated, Fresh
 from medrecon.sampling.schedule import karras_sigmas
 from medrecon.sampling.start import NoisyStart
 from tests.sampling.dense import random_problem
@@ -100,6 +100,28 @@ def test_a_coloured_prior_is_followed_closely_with_one_number_for_its_error():
     )  # fmt: skip
     exact = _exact(A, y, weights, mean, q @ torch.diag(v) @ q.T)
     assert float((found - exact).norm() / exact.norm()) < 0.2
+
+
+def test_extrapolation_halves_the_error_of_few_steps_where_data_are_few():
+    A, y, weights = random_problem(rows=6, slices=1)
+    q = torch.linalg.qr(
+        torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    )[0]
+    v = torch.logspace(-2, 0, 12, dtype=torch.float64)
+    mean = torch.zeros(A.domain.shape, dtype=torch.float64)
+    exact = _exact(A, y, weights, mean, q @ torch.diag(v) @ q.T)
+
+    def error(law, steps):
+        found = _run(
+            A, y, weights, Gaussian(mean, v, q),
+            sigmas=karras_sigmas(steps, 0.5, 0.03), law=law, noise=_Silence(spacing=1.0),
+        )  # fmt: skip
+        return float((found - exact).norm() / exact.norm())
+
+    plain, carried_on = DDS(0.8), Extrapolated(DDS(0.8), 0.7)
+    assert error(carried_on, 10) < 0.5 * error(plain, 10)
+    assert error(carried_on, 20) < 0.5 * error(plain, 20)
+    assert error(carried_on, 200) < 0.12  # and there is no price in the limit
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medrecon.sampling.loop import Point
-from medrecon.sampling.renoise import DDIM, DDS, DiffPIR, Fresh
+from medrecon.sampling.renoise import DDIM, DDS, DiffPIR, Extrapolated, Fresh
 
 ESTIMATE = torch.zeros(40000)
 PREDICTED = torch.randn(40000, generator=torch.Generator().manual_seed(0))
@@ -70,3 +70,16 @@ def test_diffpir_takes_the_noise_that_the_estimate_implies():
         noised(DiffPIR(1.0), PREDICTED, FRESH, 1.0, 0.4),
         noised(Fresh(), PREDICTED, FRESH, 1.0, 0.4),
     )
+
+
+def test_an_estimate_is_carried_on_along_its_last_change():
+    law = Extrapolated(Fresh(), 0.7)
+    first, second = torch.tensor([1.0, -2.0]), torch.tensor([2.0, -2.5])
+    memory = ()
+    found = []
+    for estimate, sigma, target in ((first, 1.0, 0.5), (second, 0.5, 0.2)):
+        at = Point(estimate, sigma, estimate, estimate)
+        x, memory = law(at, target, lambda: torch.zeros(2), memory)
+        found.append(x)
+    assert torch.equal(found[0], first)
+    assert torch.allclose(found[1], second + 0.7 * (second - first))
