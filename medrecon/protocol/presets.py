@@ -15,12 +15,12 @@ norm 402 and images lie in [0, 1]: 2 lambda / 402 and (rho / 4) / (lambda / 2) i
 _VP = {"schedule": "ddim", "sigma_start": 130.0, "sigma_end": 0.01, "start": "noise"}
 
 # Three fifths of the predicted noise (sqrt(1 - 0.8^2)) and no new one: an estimate near the
-# posterior mean, not a sample. With `amount: 1.0` and `law: fresh` it samples.
+# posterior mean, not a sample. With `amount: 1.0`, `law: fresh` and no extrapolation it samples.
 _MEDRECON = {
     "start": "tv",
     "steps": 20,
-    "trust": 8.0,
     "noise": {"law": "dds", "eta": 0.8, "amount": 0.0, "correlation_mm": None},
+    "extrapolation": 0.7,
 }
 _DDS = {**_VP, "steps": 50, "cg": _CG_5}
 _MBIR = {
@@ -39,8 +39,9 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     "medrecon": {
         "CT": {
             **_MEDRECON,
-            "sigma_start": 0.5,
-            "sigma_end": 0.01,
+            "sigma_start": 0.7,
+            "sigma_end": 0.04,
+            "trust": 8.0,
             "cg": {
                 "max_iterations": 60,
                 "tolerance": 0.2,
@@ -53,6 +54,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             **_MEDRECON,
             "sigma_start": 0.2,
             "sigma_end": 0.004,
+            "trust": 3.0,
             "cg": {"max_iterations": 60, "tolerance": 0.1, "preconditioner": "diagonal"},
         },
     },

@@ -52,8 +52,10 @@ def run(deviation, modality="CT", start=None, many=MANY, **given):
     return samples, (A, y, weights)
 
 
-MEDRECON = {"preset": "medrecon", "cg": EXACT_SOLVES, "sigma_start": 20.0}
-SAMPLING = {**MEDRECON, "trust": 1.0, "noise": {"law": "fresh", "amount": 1.0}}
+MEDRECON = {"preset": "medrecon", "cg": EXACT_SOLVES, "sigma_start": 20.0, "sigma_end": 0.01}
+SAMPLING = {
+    **MEDRECON, "trust": 1.0, "noise": {"law": "fresh", "amount": 1.0}, "extrapolation": 0.0
+}  # fmt: skip
 PUT_BACK = 0.6
 """Share of the predicted noise that medrecon's law puts back."""
 
@@ -67,13 +69,15 @@ def off(found, mean, deviation):
 def test_medrecons_estimate_is_the_posterior_mean_of_a_prior_as_wide_as_its_trust(deviation):
     # putting back a share a of the predicted noise divides the trust by 1 - a as sigma falls: the
     # fixed point of the steps solves  grad f + (1 - a) (u - m) / (trust v) = 0
-    estimate, setting = run(deviation, many=2, **{**MEDRECON, "trust": 8.0})
+    estimate, setting = run(deviation, many=2, **{**MEDRECON, "trust": 8.0, "steps": 100})
     assert torch.equal(estimate[0], estimate[-1])  # nothing random in it
     assert off(estimate[0], *exact(*setting, variance=8 / (1 - PUT_BACK) * VARIANCE)) < 0.01
     assert off(estimate[0], *exact(*setting)) > (0.002 if deviation < 0.1 else 0.05)
 
 
-@pytest.mark.parametrize(("steps", "close"), [(20, 0.07), (100, 0.012)])
+# carried on along its path, an estimate is ahead of the fixed point that moves with the level: by
+# less, the more steps there are
+@pytest.mark.parametrize(("steps", "close"), [(20, 0.11), (400, 0.008)])
 @pytest.mark.parametrize("deviation", [0.02, 0.1, 0.4])
 def test_medrecons_estimate_is_the_posterior_mean_where_trust_makes_up_for_it(
     deviation, steps, close
