@@ -20,7 +20,7 @@ _MEDRECON = {
     "start": "tv",
     "steps": 20,
     "noise": {"law": "dds", "eta": 0.8, "amount": 0.0, "correlation_mm": None},
-    "extrapolation": 0.7,
+    "extrapolation": 0.75,
 }
 _DDS = {**_VP, "steps": 50, "cg": _CG_5}
 _MBIR = {
@@ -40,7 +40,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
         "CT": {
             **_MEDRECON,
             "sigma_start": 0.7,
-            "sigma_end": 0.04,
+            "sigma_end": 0.05,
             "trust": 8.0,
             "cg": {
                 "max_iterations": 60,
