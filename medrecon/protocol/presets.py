@@ -40,7 +40,8 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
         "CT": {
             **_MEDRECON,
             "sigma_start": 0.7,
-            "sigma_end": 0.05,
+            "sigma_end": 0.03,
+            "schedule_exponent": 2.0,
             "trust": 8.0,
             "cg": {
                 "max_iterations": 60,

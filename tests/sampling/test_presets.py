@@ -52,7 +52,11 @@ def run(deviation, modality="CT", start=None, many=MANY, **given):
     return samples, (A, y, weights)
 
 
-MEDRECON = {"preset": "medrecon", "cg": EXACT_SOLVES, "sigma_start": 20.0, "sigma_end": 0.01}
+# The preset's exponent is for its own short range of levels; this one is much longer.
+MEDRECON = {
+    "preset": "medrecon", "cg": EXACT_SOLVES,
+    "sigma_start": 20.0, "sigma_end": 0.01, "schedule_exponent": 7.0,
+}  # fmt: skip
 SAMPLING = {
     **MEDRECON, "trust": 1.0, "noise": {"law": "fresh", "amount": 1.0}, "extrapolation": 0.0
 }  # fmt: skip
