@@ -20,7 +20,6 @@ _MEDRECON = {
     "start": "tv",
     "steps": 20,
     "noise": {"law": "dds", "eta": 0.8, "amount": 0.0, "correlation_mm": None},
-    "extrapolation": 0.75,
 }
 _DDS = {**_VP, "steps": 50, "cg": _CG_5}
 _MBIR = {
@@ -42,6 +41,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "sigma_start": 0.7,
             "sigma_end": 0.03,
             "schedule_exponent": 2.0,
+            "extrapolation": 0.75,
             "trust": 8.0,
             "cg": {
                 "max_iterations": 60,
@@ -55,7 +55,8 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             **_MEDRECON,
             "sigma_start": 0.2,
             "sigma_end": 0.004,
-            "trust": 3.0,
+            "extrapolation": 0.4,
+            "trust": 4.0,
             "cg": {"max_iterations": 60, "tolerance": 0.1, "preconditioner": "diagonal"},
         },
     },
